@@ -1,0 +1,58 @@
+# Every target sets itself up: a virtualenv in .venv and what pip brings, nothing else.
+# make PYTHON=/path/to/python3 chooses the interpreter, make VENV=folder another place.
+
+VENV ?= .venv
+PYTHON ?=
+# Extra arguments for pytest: make test ARGS='-k resume -x'
+ARGS ?=
+JOBS ?= 2
+
+PY := $(VENV)/bin/python
+
+.PHONY: help venv demo-venv lint test test-real demo soak bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       watch images arrive intact over connections that break"
+	@echo "make test       lint, types and every test that needs no outside server"
+	@echo "make test-real  the tests against real servers (installs nginx-light by apt if it may)"
+	@echo "make lint       ruff, import-linter, mypy --strict"
+	@echo "make soak       mutants and long runs: minutes to hours"
+	@echo "make bench      the benchmarks"
+	@echo "make clean      removes what the tools left, and $(VENV)"
+
+venv:
+	@tools/venv "$(VENV)" dev "$(PYTHON)"
+
+demo-venv:
+	@tools/venv "$(VENV)" demo "$(PYTHON)"
+
+lint: venv
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy
+
+test: lint
+	$(PY) -m pytest -n $(JOBS) -m "not soak" --ignore=tests/real $(ARGS)
+
+# One at a time: the tests stop and start servers that others would be reading from.
+test-real: venv
+	@tools/real-servers
+	$(PY) -m pytest tests/real $(ARGS)
+
+demo: demo-venv
+	@$(PY) -m demo
+
+# pytest's 5 says that no test carries the mark.
+soak: venv
+	$(PY) -m pytest -m soak tests $(ARGS) || [ $$? -eq 5 ]
+	$(PY) tools/soak.py
+
+bench: venv
+	$(PY) -m benchmarks
+
+clean:
+	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+	if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
