@@ -1,0 +1,1 @@
+"""Stores around a store: each adds one ability. `imgstore.stack` alone knows their order."""

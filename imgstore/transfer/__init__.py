@@ -1,0 +1,1 @@
+"""Moving whole images: between stores, files and standard streams."""
