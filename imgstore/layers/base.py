@@ -1,0 +1,82 @@
+"""What every layer is: a store around a store that passes on whatever it does not change."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from imgstore.errors import ImgstoreError
+from imgstore.model import ByteRange, Call, ObjectInfo, Version
+from imgstore.store import Store
+from imgstore.stream import ByteStream, Opened
+
+T = TypeVar("T")
+
+
+class Layer(Store):
+    """Forwards every public member of `inner`. A subclass overrides what it adds.
+
+    The facets are taken over at construction; a layer that has something to add to one sets its own in place.
+    Closing a layer closes the store inside.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.store_id = inner.store_id
+        self.clock = inner.clock
+        self.writer = inner.writer
+        self.uploader = inner.uploader
+        self.lister = inner.lister
+        self.extents = inner.extents
+        self.device = inner.device
+        self.copier = inner.copier
+        self.acls = inner.acls
+        self.space = inner.space
+
+    @property
+    def OPTIONS(self):  # type: ignore[no-untyped-def, override]  # noqa: ANN201, N802
+        return self.inner.OPTIONS
+
+    def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
+        return passed(self._inner_stream(key, start, stop, version, call))
+
+    def _stat(self, key: str, call: Call) -> ObjectInfo:
+        return self.inner.stat(key, call=call)
+
+    def translate(self, exc: Exception) -> ImgstoreError:
+        return self.inner.translate(exc)
+
+    def close(self) -> None:
+        super().close()
+        self.inner.close()
+
+    def _inner_stream(
+        self, key: str, start: int, stop: int | None, version: Version, call: Call
+    ) -> ByteStream:
+        length = None if stop is None else stop - start
+        return self.inner.get(key, start, length, version=version, call=call)
+
+
+class StreamReader:
+    """A stream of the inner store as the raw reader of an outer one, bytes before the range included."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self.stream = stream
+
+    @property
+    def held(self) -> float:
+        return self.stream.held
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self.stream.discard(buffer) or self.stream.readinto(buffer)
+
+    def abort(self) -> None:
+        self.stream.cancel()
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def passed(stream: ByteStream, raw: StreamReader | None = None) -> Opened:
+    """Gives `stream` as an open body, read through `raw`."""
+    served = ByteRange(stream.range.start - stream.lead, stream.range.stop)
+    return Opened(raw or StreamReader(stream), stream.info, served)

@@ -1,0 +1,328 @@
+"""The resume layer: a read that breaks goes on from the byte where it stood, and nothing is ever mixed.
+
+What to do is decided by `ResumePlan`; here it is done: streams are opened and closed, bytes hashed, pauses
+slept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from imgstore.errors import ImgstoreError, StalledError, TimedOutError, TransientError
+from imgstore.layers import _resume_facets as facets
+from imgstore.layers._resume_plan import (
+    PROOF_ALGORITHM,
+    Finish,
+    Open,
+    Prove,
+    Raise,
+    Read,
+    ResumePlan,
+    Skip,
+    exhausted,
+)
+from imgstore.layers._stall import StallMeter
+from imgstore.layers.base import Layer, T
+from imgstore.model import ByteRange, Call, CancelToken, Event, ObjectInfo, Version
+from imgstore.retry import Budget, Pause, TokenBucket
+from imgstore.store import Store
+from imgstore.stream import ByteStream, Opened
+
+LOG = logging.getLogger(__name__)
+
+_SCRATCH = 64 << 10  # what is skipped or compared passes through this much memory
+_QUIET = 1.0  # one warning a second tells all there is to know of a flapping connection
+
+
+class ResumeLayer(Layer):
+    """Tries again what failed for a passing reason; reads go on at the byte where they broke.
+
+    Memory: 64 KiB a stream while it skips or compares, else a few numbers. All calls share `bucket`, which
+    belongs to the endpoint. `jitter` gives a float in [0, 1) and is called from any thread.
+    """
+
+    def __init__(
+        self,
+        inner: Store,
+        *,
+        resume_attempts: int = 8,
+        stall_timeout: float = 15.0,
+        stall_floor: float = 16 << 10,
+        deadline: float | None = None,
+        skip_limit: int = 1 << 30,
+        proof_limit: float = 2.0,
+        bucket: TokenBucket | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Wraps `inner`.
+
+        `resume_attempts` tries in a row without progress end a call. A stream that brings less than
+        `stall_floor` bytes a second over `stall_timeout` seconds is replaced. `deadline` bounds each call, in
+        seconds. `skip_limit` bytes are skipped at most where a store serves from before the offset;
+        `proof_limit` times the length of a read may be read again to prove an image without version
+        unchanged.
+        """
+        super().__init__(inner)
+        self._attempts = resume_attempts
+        self._window = stall_timeout
+        self._floor = stall_floor
+        self._deadline = deadline
+        self._skip_limit = skip_limit
+        self._proof_limit = proof_limit
+        self._bucket = bucket or TokenBucket()
+        self._jitter = jitter
+        self._quiet_until = float("-inf")
+        self.writer = inner.writer and facets.ResumingWriter(inner.writer, self.retry)
+        self.uploader = inner.uploader and facets.ResumingUploader(inner.uploader, self.retry)
+        self.lister = inner.lister and facets.ResumingLister(inner.lister, self.retry)
+        self.extents = inner.extents and facets.ResumingExtents(inner.extents, self.retry)
+
+    def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
+        plan = ResumePlan(
+            start,
+            stop,
+            version,
+            budget=Budget(self._attempts, self._bucket),
+            meter=StallMeter(self._window, self._floor),
+            skip_limit=self._skip_limit,
+            proof_limit=self._proof_limit,
+        )
+        spliced = _Spliced(self, key, stop, plan, self.narrowed(call))
+        try:
+            info = spliced.begin()
+        except BaseException:
+            spliced.close()
+            raise
+        return Opened(spliced, info, ByteRange(start, plan.end))
+
+    def _stat(self, key: str, call: Call) -> ObjectInfo:
+        return self.retry("stat", key, call, lambda narrowed: self.inner.stat(key, call=narrowed))
+
+    def narrowed(self, call: Call) -> Call:
+        """Gives `call` with the layer's own deadline."""
+        return call if self._deadline is None else call.within(self._deadline, clock=self.clock)
+
+    def retry(self, operation: str, key: str, call: Call, attempt: Callable[[Call], T]) -> T:
+        """Gives what `attempt` gives, trying again after a TransientError while the budget lasts.
+
+        Raises: RetriesExhaustedError or ProtocolViolationError when it does not, DeadlineExceededError,
+        OperationCancelledError; any other error of `attempt` unchanged.
+        """
+        call = self.narrowed(call)
+        budget = Budget(self._attempts, self._bucket)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                result = attempt(call)
+            except TransientError as exc:
+                if not exc.retryable:
+                    raise
+                pause = budget.spend(exc)
+                if isinstance(pause, str):
+                    error = exhausted(exc, pause)
+                    error.key, error.attempts, error.request_id = key, tries, exc.request_id
+                    raise error from exc
+                self.warn(operation, key, 0, tries, exc)
+                self.pause(pause, call)
+            else:
+                budget.succeed()
+                return result
+
+    def pause(self, pause: Pause, call: Call) -> None:
+        """Sleeps out `pause`, to the call's deadline at most.
+
+        Raises: DeadlineExceededError, OperationCancelledError.
+        """
+        seconds = pause.at_least + pause.spread * self._jitter()
+        remaining = call.remaining(self.clock)
+        self.clock.sleep(seconds if remaining is None else min(seconds, remaining), call.cancel)
+        call.check(self.clock, store=self.store_id)
+
+    def warn(self, operation: str, key: str, offset: int, tries: int, cause: ImgstoreError) -> None:
+        """Logs one line for a try that follows `cause`; at most one a second, the rest at DEBUG."""
+        now = self.clock.now()
+        level = logging.WARNING if now >= self._quiet_until else logging.DEBUG
+        if level == logging.WARNING:
+            self._quiet_until = now + _QUIET
+        LOG.log(
+            level,
+            "store %s: %s of %r goes on at offset %d, try %d, after %s: %s (request id %s)",
+            self.store_id,
+            operation,
+            key,
+            offset,
+            tries + 1,
+            type(cause).__name__,
+            cause,
+            cause.request_id,
+        )
+
+
+class _Spliced:
+    """The raw reader that carries out a `ResumePlan`: streams of the inner store, one after the other."""
+
+    def __init__(self, layer: ResumeLayer, key: str, stop: int | None, plan: ResumePlan, call: Call) -> None:
+        self._layer = layer
+        self._clock = layer.clock
+        self._key = key
+        self._stop = stop
+        self._plan = plan
+        self._cancel = call.cancel.child() if call.cancel is not None else CancelToken()
+        self._call = replace(call, cancel=self._cancel)
+        remaining = call.remaining(self._clock)
+        # The deadline is kept on the clock that never steps, and told anew to each stream.
+        self._limit = None if remaining is None else self._clock.now() + remaining
+        self._stream: ByteStream | None = None
+        self._hash: Any = None
+        self._proof: Any = None
+        self._scratch: memoryview | None = None
+        self._last: ImgstoreError | None = None  # the latest failure
+        self._broken: ImgstoreError | None = None  # what broke the read that is to be resumed
+
+    def begin(self) -> ObjectInfo:
+        """Opens the first stream that can be had."""
+        while self._plan.info is None:
+            self._carry_out(memoryview(b""))
+        if self._plan.digest is not None:
+            self._hash = hashlib.new(self._plan.digest[0], usedforsecurity=False)
+        elif self._plan.needs_proof:
+            self._hash = hashlib.new(PROOF_ALGORITHM, usedforsecurity=False)
+        return self._plan.info
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        while True:
+            count = self._carry_out(buffer)
+            if count is not None:
+                return count
+
+    def abort(self) -> None:
+        self._cancel.cancel()
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _carry_out(self, buffer: memoryview) -> int | None:
+        """Carries out the plan's next action; gives a count if that was for the caller's `buffer`."""
+        action = self._plan.action
+        if isinstance(action, Read):
+            return self._read(buffer[: action.limit])
+        if isinstance(action, Finish):
+            return 0
+        if isinstance(action, Raise):
+            raise action.error
+        if isinstance(action, Open):
+            self._open(action)
+        elif isinstance(action, Pause):
+            self._pause(action)
+        elif isinstance(action, Skip):
+            self._receive_again(self._opened.discard, _SCRATCH)
+        elif isinstance(action, Prove):
+            self._prove(action.limit)
+        else:
+            self._report(self._plan.proved(equal=self._proof.digest() == self._hash.digest()))
+        return None
+
+    def _open(self, action: Open) -> None:
+        length = None if self._stop is None else self._stop - action.start
+        began = self._clock.now()
+        try:
+            stream = self._layer.inner.get(
+                self._key, action.start, length, version=action.version, call=self._timed()
+            )
+        except ImgstoreError as exc:
+            self._failed(exc, self._clock.now() - began)
+            return
+        self._stream = stream
+        if self._plan.needs_proof:
+            self._proof = hashlib.new(PROOF_ALGORITHM, usedforsecurity=False)
+        waited = self._clock.now() - began - stream.held
+        self._report(self._plan.opened(stream.info, stream.lead, waited))
+
+    def _pause(self, pause: Pause) -> None:
+        began = self._clock.now()
+        try:
+            self._layer.pause(pause, self._timed())
+        except ImgstoreError as exc:
+            exc.__cause__ = self._last
+            self._plan.failed(exc, remaining=None, waited=0.0)
+        else:
+            self._plan.paused(self._clock.now() - began)
+
+    def _read(self, buffer: memoryview) -> int | None:
+        if self._broken is not None:
+            self._emit("resumed", attempt=self._plan.attempts, error=self._broken)
+            self._broken = None
+        count = self._receive(self._opened.readinto, buffer)
+        if count and self._hash is not None:
+            self._hash.update(buffer[:count])
+        finished = count is not None and isinstance(self._plan.action, Finish)
+        if finished and self._plan.digest is not None and self._hash.hexdigest() != self._plan.digest[1]:
+            raise self._plan.mismatch()
+        return count
+
+    def _prove(self, limit: int) -> None:
+        received = self._receive_again(self._opened.readinto, min(limit, _SCRATCH))
+        self._proof.update(received)
+
+    def _receive_again(self, receive: Callable[[memoryview], int], limit: int) -> memoryview:
+        """Receives what the caller does not get; gives it, in memory that the next receive overwrites."""
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(_SCRATCH))
+        count = self._receive(receive, self._scratch[:limit]) or 0
+        if count:
+            self._emit("refetched", count=count)
+        return self._scratch[:count]
+
+    def _receive(self, receive: Callable[[memoryview], int], buffer: memoryview) -> int | None:
+        """Makes one receive and tells the plan; None when it failed."""
+        stream = self._opened
+        began = self._clock.now() - stream.held
+        try:
+            count = receive(buffer)
+        except ImgstoreError as exc:
+            self._failed(exc, self._clock.now() - stream.held - began)
+            return None
+        self._report(self._plan.received(count, self._clock.now() - stream.held - began))
+        return count
+
+    def _report(self, error: ImgstoreError | None) -> None:
+        if error is not None:
+            self._failed(error, 0.0)
+
+    def _failed(self, error: ImgstoreError, waited: float) -> None:
+        was_reading = self._stream is not None
+        self.close()
+        self._stream = None
+        remaining = None if self._limit is None else self._limit - self._clock.now()
+        self._plan.failed(error, remaining=remaining, waited=waited)
+        if isinstance(self._plan.action, Raise):
+            return
+        self._last = error
+        if self._plan.info is not None:
+            self._broken = error
+        if isinstance(error, StalledError) or (was_reading and isinstance(error, TimedOutError)):
+            self._emit("stalled", error=error)
+        self._layer.warn("get", self._key, self._plan.at, self._plan.attempts, error)
+
+    def _emit(self, kind: Any, **fields: Any) -> None:
+        if self._call.observe is not None:
+            fields.setdefault("offset", self._plan.at)
+            self._call.observe(Event(kind, self._layer.store_id, self._key, **fields))
+
+    def _timed(self) -> Call:
+        if self._limit is None:
+            return self._call
+        return replace(self._call, deadline=self._clock.time() + self._limit - self._clock.now())
+
+    @property
+    def _opened(self) -> ByteStream:
+        if self._stream is None:
+            raise ImgstoreError("a plan receives only from an open stream")
+        return self._stream

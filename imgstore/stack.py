@@ -1,0 +1,115 @@
+"""The only place that orders layers, and says what each does to each facet.
+
+Inner to outer: *metrics* sees every attempt; *limit* holds permits and bandwidth for each attempt, so that a
+pause between two tries holds none; *resume* splices. Settings switch a layer on or off and never reorder.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from imgstore.clock import SYSTEM, Clock
+from imgstore.errors import ConfigError
+from imgstore.layers.limit import LimitLayer
+from imgstore.layers.metrics import MetricsLayer
+from imgstore.layers.resume import ResumeLayer
+from imgstore.model import Event
+from imgstore.retry import TokenBucket
+from imgstore.store import Store
+
+# What a layer does to a facet: `wrap` adds the layer's own behaviour, `pass` hands out the inner one itself.
+FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
+    "metrics": {
+        "writer": "wrap",
+        "uploader": "wrap",
+        "lister": "pass",
+        "extents": "pass",
+        "device": "pass",
+        "copier": "pass",
+        "acls": "pass",
+        "space": "pass",
+    },
+    "limit": {
+        "writer": "pass",
+        "uploader": "pass",
+        "lister": "pass",
+        "extents": "pass",
+        "device": "pass",
+        "copier": "pass",
+        "acls": "pass",
+        "space": "pass",
+    },
+    "resume": {
+        "writer": "wrap",
+        "uploader": "wrap",
+        "lister": "wrap",
+        "extents": "wrap",
+        "device": "pass",
+        "copier": "pass",
+        "acls": "pass",
+        "space": "pass",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSettings:
+    """The settings of the layers of one store. Bytes and seconds; None switches off.
+
+    `resume_attempts` of 0 leaves the resume layer out. See the layers for what each setting means.
+
+    Raises: ConfigError naming the setting and what would do.
+    """
+
+    resume_attempts: int = 8
+    stall_timeout: float = 15.0
+    stall_floor: float = 16 << 10
+    deadline: float | None = None
+    skip_limit: int = 1 << 30
+    proof_limit: float = 2.0
+    max_streams: int | None = None
+    rate_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("resume_attempts", "stall_floor", "skip_limit", "proof_limit"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it is 0 or more")
+        for name in ("stall_timeout", "deadline", "max_streams", "rate_limit"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} is {value}; it is above 0")
+
+
+def build(
+    driver: Store,
+    settings: LayerSettings = LayerSettings(),
+    *,
+    clock: Clock = SYSTEM,
+    bucket: TokenBucket | None = None,
+    jitter: Callable[[], float] = random.random,
+    observe: Callable[[Event], None] | None = None,
+) -> Store:
+    """Gives `driver` in its layers. `bucket` is shared by all stores of one endpoint.
+
+    `clock` is given to the driver as well; `observe` is told every event of every call.
+    """
+    driver.clock = clock
+    store: Store = MetricsLayer(driver, observe=observe)
+    if settings.max_streams is not None or settings.rate_limit is not None:
+        store = LimitLayer(store, max_streams=settings.max_streams, rate_limit=settings.rate_limit)
+    if settings.resume_attempts:
+        store = ResumeLayer(
+            store,
+            resume_attempts=settings.resume_attempts,
+            stall_timeout=settings.stall_timeout,
+            stall_floor=settings.stall_floor,
+            deadline=settings.deadline,
+            skip_limit=settings.skip_limit,
+            proof_limit=settings.proof_limit,
+            bucket=bucket,
+            jitter=jitter,
+        )
+    return store
