@@ -19,7 +19,7 @@ help:
 	@echo "make lint       ruff, import-linter, mypy --strict"
 	@echo "make soak       mutants and long runs: minutes to hours"
 	@echo "make bench      the benchmarks"
-	@echo "make clean      removes what the tools left, and $(VENV)"
+	@echo "make clean      removes what the tools left, and the virtualenvs"
 
 venv:
 	@tools/venv "$(VENV)" dev "$(PYTHON)"
@@ -55,4 +55,4 @@ bench: venv
 clean:
 	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
-	if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
+	for each in "$(VENV)" .venv-3.*; do if [ -e "$$each/pyvenv.cfg" ]; then rm -rf "$$each"; fi; done
