@@ -17,7 +17,6 @@ from typing import Final, TypeAlias
 
 from imgstore.errors import (
     BadReplyError,
-    DeadlineExceededError,
     DigestMismatchError,
     ImgstoreError,
     ProtocolViolationError,
@@ -178,10 +177,10 @@ class ResumePlan:
         self.attempts += 1
         self.action = Open(self.start if self.needs_proof else self.at, self._version)
 
-    def failed(self, error: ImgstoreError, *, remaining: float | None, waited: float) -> None:
-        """The stream is closed for `error`; `remaining` seconds are left until the deadline."""
+    def failed(self, error: ImgstoreError, waited: float) -> None:
+        """The stream is closed for `error`."""
         self._meter.waited(waited)
-        self.action = self._verdict(error, remaining)
+        self.action = self._verdict(error)
         if isinstance(self.action, Raise):
             final = self.action.error
             final.offset = self.at
@@ -237,7 +236,7 @@ class ResumePlan:
         else:
             self.action = Read(None if self.end is None else self.end - self.at)
 
-    def _verdict(self, error: ImgstoreError, remaining: float | None) -> Pause | Raise:
+    def _verdict(self, error: ImgstoreError) -> Pause | Raise:
         if isinstance(error, RangeNotSatisfiableError) and self.info is not None:
             return Raise(VersionChangedError(f"the image now ends before offset {self.at}"))
         if not isinstance(error, TransientError) or not error.retryable:
@@ -252,11 +251,7 @@ class ResumePlan:
                     "by reading it again would cost more than the proof limit allows"
                 )
             )
-        if remaining is None:
-            return pause
-        if pause.at_least >= remaining:
-            return Raise(DeadlineExceededError(f"the deadline leaves no time for another try after: {error}"))
-        return Pause(pause.at_least, min(pause.spread, remaining - pause.at_least))
+        return pause
 
     def _exhausted(self, error: TransientError, why: str) -> ImgstoreError:
         if isinstance(error, TruncatedError) and self.info is not None and self.info.size is None:

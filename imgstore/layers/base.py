@@ -21,6 +21,7 @@ class Layer(Store):
 
     def __init__(self, inner: Store) -> None:
         self.inner = inner
+        self.OPTIONS = inner.OPTIONS  # type: ignore[misc]  # a driver's class has them; a layer, its inner's
         self.store_id = inner.store_id
         self.clock = inner.clock
         self.writer = inner.writer
@@ -31,10 +32,6 @@ class Layer(Store):
         self.copier = inner.copier
         self.acls = inner.acls
         self.space = inner.space
-
-    @property
-    def OPTIONS(self):  # type: ignore[no-untyped-def, override]  # noqa: ANN201, N802
-        return self.inner.OPTIONS
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         return passed(self._inner_stream(key, start, stop, version, call))

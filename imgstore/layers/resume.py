@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from imgstore.errors import ImgstoreError, StalledError, TimedOutError, TransientError
+from imgstore.errors import DeadlineExceededError, ImgstoreError, StalledError, TimedOutError, TransientError
 from imgstore.layers import _resume_facets as facets
 from imgstore.layers._resume_plan import (
     PROOF_ALGORITHM,
@@ -129,7 +129,7 @@ class ResumeLayer(Layer):
                     error.key, error.attempts, error.request_id = key, tries, exc.request_id
                     raise error from exc
                 self.warn(operation, key, 0, tries, exc)
-                self.pause(pause, call)
+                self._pause_after(exc, pause, call)
             else:
                 budget.succeed()
                 return result
@@ -137,12 +137,20 @@ class ResumeLayer(Layer):
     def pause(self, pause: Pause, call: Call) -> None:
         """Sleeps out `pause`, to the call's deadline at most.
 
-        Raises: DeadlineExceededError, OperationCancelledError.
+        Raises: DeadlineExceededError, at once where the pause would outlast it; OperationCancelledError.
         """
         seconds = pause.at_least + pause.spread * self._jitter()
         remaining = call.remaining(self.clock)
+        if remaining is not None and pause.at_least >= remaining:
+            raise DeadlineExceededError("the deadline leaves no time for another try")
         self.clock.sleep(seconds if remaining is None else min(seconds, remaining), call.cancel)
-        call.check(self.clock, store=self.store_id)
+        call.check(self.clock)
+
+    def _pause_after(self, cause: ImgstoreError, pause: Pause, call: Call) -> None:
+        try:
+            self.pause(pause, call)
+        except ImgstoreError as exc:
+            raise exc from cause
 
     def warn(self, operation: str, key: str, offset: int, tries: int, cause: ImgstoreError) -> None:
         """Logs one line for a try that follows `cause`; at most one a second, the rest at DEBUG."""
@@ -251,7 +259,7 @@ class _Spliced:
             self._layer.pause(pause, self._timed())
         except ImgstoreError as exc:
             exc.__cause__ = self._last
-            self._plan.failed(exc, remaining=None, waited=0.0)
+            self._plan.failed(exc, 0.0)
         else:
             self._plan.paused(self._clock.now() - began)
 
@@ -300,8 +308,7 @@ class _Spliced:
         was_reading = self._stream is not None
         self.close()
         self._stream = None
-        remaining = None if self._limit is None else self._limit - self._clock.now()
-        self._plan.failed(error, remaining=remaining, waited=waited)
+        self._plan.failed(error, waited)
         if isinstance(self._plan.action, Raise):
             return
         self._last = error
