@@ -15,8 +15,10 @@ RECEIVE = 1 << 20  # one read of a source: large enough that a call costs nothin
 
 
 class MemoryWriter:
-    """Stores what a source gives. Deadline and cancellation are looked at after each read of the source: one
-    that waits for ever is not cut short.
+    """Stores what a source gives.
+
+    Deadline and cancellation are looked at after each read of the source; one that waits for ever is not cut
+    short.
     """
 
     def __init__(self, images: Images) -> None:
