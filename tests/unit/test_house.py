@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -247,3 +248,14 @@ def test_a_unit_test_neither_connects_nor_sleeps(suite: pytest.Pytester) -> None
 
 def test_the_guards_watch_this_very_suite(request: pytest.FixtureRequest) -> None:
     assert {"nothing_left_behind", "children_are_read", "no_network_no_pause"} <= set(request.fixturenames)
+
+
+@pytest.mark.parametrize("folder", ["backends", "layers"])
+def test_every_driver_and_layer_is_held_apart_from_its_siblings(folder: str) -> None:
+    contracts = (ROOT / "pyproject.toml").read_text()
+    room = re.search(rf'containers = \["imgstore\.{folder}"\]\nlayers = \[(.*?)\n\]', contracts, re.DOTALL)
+    assert room is not None
+    inside = {path.stem for path in (ROOT / "imgstore" / folder).iterdir() if path.suffix in ("", ".py")}
+    public = {name for name in inside if not name.startswith("_")}
+    assert public
+    assert public <= set(re.findall(r"\w+", room[1]))
