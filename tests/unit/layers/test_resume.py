@@ -148,7 +148,7 @@ def test_what_is_served_before_the_offset_is_skipped():
     events, kinds = events_of(store)
     assert sum(event.count for event in events if event.kind == "refetched") == 100_000
     assert kinds[-1] == "resumed"
-    store, inner = resuming(Attempt(serve_from=0))
+    store, _inner = resuming(Attempt(serve_from=0))
     assert read_all(store, 70_000, 10) == DATA[70_000:70_010]
 
 
@@ -246,7 +246,7 @@ def test_an_end_that_cannot_be_proven_is_not_tried_again():
 
 def test_a_trickle_is_replaced_by_another_stream():
     store, inner = resuming(Attempt(each=1, seconds=1.0), Attempt(), stall_timeout=15.0)
-    events, kinds = events_of(store)
+    _events, kinds = events_of(store)
     assert kinds == ["stalled", "resumed"]
     assert inner.asked[1][0] == 15
     assert 15.0 <= inner.clock.elapsed <= 16.0
