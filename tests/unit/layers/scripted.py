@@ -32,7 +32,7 @@ class Clock:
 
 @dataclass
 class Attempt:
-    """One open: `refuse` it, or serve from `serve_from` (default: as asked) and break with `error` at `at`."""
+    """One open: `refuse` it, or serve from `serve_from` (else as asked) and break with `error` at `at`."""
 
     refuse: Exception | None = None
     at: int | None = None

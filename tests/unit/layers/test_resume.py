@@ -119,7 +119,7 @@ def test_replaced_in_mid_read_is_never_mixed(judge):
 
 def test_exhaustion_tells_the_last_failure_and_how_often():
     store, inner = resuming(Attempt(at=5000, error=LOST))
-    with pytest.raises(RetriesExhaustedError, match="8 tries in a row .* the peer hung up") as raised:
+    with pytest.raises(RetriesExhaustedError, match=r"8 tries in a row .* the peer hung up") as raised:
         read_all(store)
     assert raised.value.__cause__ is LOST
     assert raised.value.request_id == "req-7"
@@ -144,7 +144,7 @@ def test_progress_refunds_so_that_any_number_of_breaks_is_survived():
 
 
 def test_what_is_served_before_the_offset_is_skipped():
-    store, inner = resuming(Attempt(at=100_000, error=LOST), Attempt(serve_from=0))
+    store, _ = resuming(Attempt(at=100_000, error=LOST), Attempt(serve_from=0))
     events, kinds = events_of(store)
     assert sum(event.count for event in events if event.kind == "refetched") == 100_000
     assert kinds[-1] == "resumed"
