@@ -1,0 +1,32 @@
+"""The memory driver, proven with the kit."""
+
+from __future__ import annotations
+
+import io
+
+from imgstore.backends.memory import MemoryStore
+from imgstore.testing.conformance import ReadSuite
+
+
+class Place:
+    """One memory store for each case."""
+
+    def setup_method(self):
+        super().setup_method()
+        self.memory = MemoryStore()
+
+    def store(self):
+        return self.memory
+
+    def seed(self, key, data):
+        self.memory.writer.put(key, io.BytesIO(data))
+
+    def replace(self, key, data):
+        self.memory.writer.put(key, io.BytesIO(data), overwrite=True)
+
+    def remove(self, key):
+        self.memory.writer.delete(key)
+
+
+class TestRead(Place, ReadSuite):
+    pass
