@@ -55,8 +55,8 @@ class RawReader(Protocol):
 class Opened:
     """An open body, and what the store really serves with it.
 
-    `range` may begin before what was asked (the stream throws the rest away) and may end early (the resume layer
-    goes on from there); it never begins later.
+    `range` may begin before what was asked (the stream throws the rest away) and may end early (the resume
+    layer goes on from there); it never begins later.
     """
 
     raw: RawReader
@@ -145,27 +145,13 @@ class ByteStream:
         gives.
         """
         view = _writable(buffer)
-        with self._exclusive():
+        self._enter()
+        try:
             while self._lead:
                 self._receive_lead(view)
-            if self._total is not None:
-                view = view[: self._total - self.delivered]
-                if not view:
-                    return 0
-            count = self._receive(view)
-            if count:
-                self.delivered += count
-                if self.delivered == self._total:
-                    self._raw.close()
-            elif self._total is not None:
-                raise self._fail(
-                    TruncatedError(f"the store ended the body after {self._at} of {self.range.stop}")
-                )
-            else:
-                self._total = self.delivered
-                self.range = ByteRange(self.range.start, self._at)
-                self._raw.close()
-            return count
+            return self._deliver(view)
+        finally:
+            self._busy.release()
 
     def discard(self, buffer: bytearray | memoryview) -> int:
         """Takes one receive of the bytes before the range into `buffer`; 0 when none are left.
@@ -173,8 +159,11 @@ class ByteStream:
         `readinto` does this by itself; a layer calls it to see each step. Raises: as `readinto`.
         """
         view = _writable(buffer)
-        with self._exclusive():
+        self._enter()
+        try:
             return self._receive_lead(view) if self._lead else 0
+        finally:
+            self._busy.release()
 
     def read(self, size: int = -1) -> bytes:
         """Gives `size` bytes, fewer only where the range ends; all that is left for a negative size.
@@ -252,8 +241,8 @@ class ByteStream:
     def _at(self) -> int:
         return self.range.start + self.delivered
 
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def _enter(self) -> None:
+        """Takes the stream for this thread; whoever entered releases `_busy`."""
         if not self._busy.acquire(blocking=False):
             raise UnsupportedError("two threads read one stream; each needs its own", key=self.info.key)
         try:
@@ -263,15 +252,35 @@ class ByteStream:
                 raise self._error
             if self.delivered != self._total:
                 self._check_call()
-            yield
-        finally:
+        except BaseException:
             self._busy.release()
+            raise
 
     def _check_call(self) -> None:
         if self._cancelled:
             raise self._fail(OperationCancelledError("the operation was cancelled"))
         if self._limit is not None and self._clock.now() >= self._limit:
             raise self._fail(DeadlineExceededError("the deadline passed while the image was being read"))
+
+    def _deliver(self, view: memoryview) -> int:
+        if self._total is not None:
+            view = view[: self._total - self.delivered]
+            if not view:
+                return 0
+        count = self._receive(view)
+        if count:
+            self.delivered += count
+            if self.delivered == self._total:
+                self._raw.close()
+        elif self._total is not None:
+            raise self._fail(
+                TruncatedError(f"the store ended the body after {self._at} of {self.range.stop}")
+            )
+        else:
+            self._total = self.delivered
+            self.range = ByteRange(self.range.start, self._at)
+            self._raw.close()
+        return count
 
     def _receive_lead(self, view: memoryview) -> int:
         count = self._receive(view[: self._lead])

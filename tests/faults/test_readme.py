@@ -1,0 +1,73 @@
+"""The tour of the README, run as it stands: every command, and the Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imgstore.testing import run_suite
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACE = "http://127.0.0.1:8000/"
+STATUS = re.compile(r"#\s*exit status (\d+)\s*$")
+
+
+def blocks(kind: str) -> list[str]:
+    return [text for each, text in BLOCK.findall(README.read_text()) if each == kind]
+
+
+def commands() -> list[str]:
+    return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the image of the tour, served the way the README says."""
+    folder = tmp_path_factory.mktemp("tour")
+    (folder / "disk.img").write_bytes(os.urandom(20_000_000))
+    serve = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
+    with subprocess.Popen(serve, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        try:
+            port = int(re.search(rb"port (\d+)", server.stdout.readline())[1])
+            yield folder, f"http://127.0.0.1:{port}/"
+        finally:
+            server.terminate()
+
+
+def test_the_commands_of_the_tour(place):
+    folder, url = place
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    assert len(commands()) >= 7
+    for command in commands():
+        expected = int(told[1]) if (told := STATUS.search(command)) else 0
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command.replace(PLACE, url)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PATH": path},
+            check=False,
+        )
+        assert done.returncode == expected, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_the_python_of_the_tour(place):
+    _, url = place
+    code = next(block for block in blocks("python") if PLACE in block)
+    exec(compile(code.replace(PLACE, url), str(README), "exec"), {})
+
+
+def test_the_suite_of_the_tour():
+    code = next(block for block in blocks("python") if "ReadSuite" in block)
+    names: dict = {"__name__": "tour"}
+    exec(compile(code, str(README), "exec"), names)
+    report = run_suite(names["TestMyDriver"])
+    assert not report.red, str(report)
+    assert len(report.outcomes) >= 30
