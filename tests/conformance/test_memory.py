@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from imgstore.backends.memory import MemoryStore
-from imgstore.testing.conformance import ReadSuite
+from imgstore.testing.conformance import ExtentSuite, ListSuite, ReadSuite, UploadSuite, WriteSuite
 
 
 class Place:
@@ -29,4 +29,27 @@ class Place:
 
 
 class TestRead(Place, ReadSuite):
+    pass
+
+
+class TestWrite(Place, WriteSuite):
+    def full(self):
+        return MemoryStore(capacity=1000)
+
+
+class TestUpload(Place, UploadSuite):
+    pass
+
+
+class TestUploadOfLimitedParts(Place, UploadSuite):
+    def setup_method(self):
+        super().setup_method()
+        self.memory = MemoryStore(min_part=5000, max_part=9000, max_parts=5, ordered=True)
+
+
+class TestList(Place, ListSuite):
+    pass
+
+
+class TestExtents(Place, ExtentSuite):
     pass

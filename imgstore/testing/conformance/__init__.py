@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from imgstore.testing.conformance._base import Suite, needs
+from imgstore.testing.conformance.extent import ExtentSuite
+from imgstore.testing.conformance.listing import ListSuite
 from imgstore.testing.conformance.read import ReadSuite
 from imgstore.testing.conformance.runner import Report, run_suite
+from imgstore.testing.conformance.upload import UploadSuite
+from imgstore.testing.conformance.write import WriteSuite
 
-__all__ = ["ReadSuite", "Report", "Suite", "needs", "run_suite"]
+__all__ = [
+    "ExtentSuite",
+    "ListSuite",
+    "ReadSuite",
+    "Report",
+    "Suite",
+    "UploadSuite",
+    "WriteSuite",
+    "needs",
+    "run_suite",
+]

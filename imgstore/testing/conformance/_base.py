@@ -40,9 +40,10 @@ class Suite:
     """The hooks. Subclass a suite, fill them in, and let pytest collect the class.
 
     The hooks talk of one place: what `seed` puts there is what a store of `store()` serves. A case calls
-    `store()` once and closes what it got. `seed`, `replace` and `remove` may work behind the store's back, by
-    any means: a file written, a request sent with another library, the driver's own writer. Keys are never
-    used twice, so the place need not be emptied between cases; `seeded` lists them for whoever wants to.
+    `store()` once, or twice where a second process is meant, and closes what it got. `seed`, `replace` and
+    `remove` may work behind the store's back, by any means: a file written, a request sent with another
+    library, the driver's own writer. Keys are never used twice, so the place need not be emptied between
+    cases; `seeded` lists them for whoever wants to.
 
     A case whose optional hook is left as it stands here is left out; `left_out` lists those.
     """
@@ -72,6 +73,10 @@ class Suite:
 
     def unreachable(self) -> Store:
         """Optional: gives a store whose place does not exist or does not answer."""
+        raise NotImplementedError
+
+    def full(self) -> Store:
+        """Optional: gives a store with a writer, and with room for less than `SIZE` bytes."""
         raise NotImplementedError
 
     def secrets(self) -> Sequence[str]:
@@ -230,6 +235,12 @@ class Background:
         """Waits for the end; tells whether it came."""
         self._thread.join(seconds)
         return not self.running
+
+
+def footprint() -> tuple[int, int]:
+    """Gives how many descriptors and threads this process has; without /proc only the threads."""
+    descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    return descriptors, threading.active_count()
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> bool:

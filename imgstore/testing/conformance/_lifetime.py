@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from imgstore.testing.conformance._base import (
     Background,
     Suite,
     expect,
+    footprint,
     fresh_key,
     needs,
     pattern,
@@ -44,14 +44,12 @@ class LifetimeCases(Suite):
     def leaves_nothing(self, act: Callable[[], None], what: str) -> None:
         """Fails where twenty times `act` leave descriptors or threads."""
         act()
-        before = _footprint()
+        before = footprint()
         for _ in range(20):
             act()
         gc.collect()
-        calm = wait_until(lambda: all(a <= b for a, b in zip(_footprint(), before, strict=True)), PROMPT)
-        assert calm, (
-            f"{what}: (descriptors, threads) were {before}, and are {_footprint()} after twenty times"
-        )
+        calm = wait_until(lambda: all(a <= b for a, b in zip(footprint(), before, strict=True)), PROMPT)
+        assert calm, f"{what}: (descriptors, threads) were {before}, and are {footprint()} after twenty times"
 
     def pending(self) -> tuple[ByteStream, Background]:
         """Gives a stream that stalls, and the thread that waits for its next bytes."""
@@ -239,11 +237,6 @@ def _calls(store: Store, key: str, call: Call) -> list[tuple[str, Callable[[], o
         ("stat", lambda: store.stat(key, call=call)),
         ("get", lambda: store.get(key, call=call).close()),
     ]
-
-
-def _footprint() -> tuple[int, int]:
-    descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    return descriptors, threading.active_count()
 
 
 def _status(child: int, seconds: float) -> int | None:
