@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from imgstore.testing.conformance import ReadSuite, Suite, needs, run_suite
+from imgstore.testing.conformance import (
+    ExtentSuite,
+    LayerSuite,
+    ListSuite,
+    ReadSuite,
+    Report,
+    Suite,
+    UploadSuite,
+    WriteSuite,
+    needs,
+    run_suite,
+)
 
-__all__ = ["ReadSuite", "Suite", "needs", "run_suite"]
+__all__ = [
+    "ExtentSuite",
+    "LayerSuite",
+    "ListSuite",
+    "ReadSuite",
+    "Report",
+    "Suite",
+    "UploadSuite",
+    "WriteSuite",
+    "needs",
+    "run_suite",
+]
