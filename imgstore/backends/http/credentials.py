@@ -1,0 +1,168 @@
+"""Who asks: the header fields with the credentials of a store, for the origin that they are meant for."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from imgstore.backends.http.address import Address
+from imgstore.errors import ConfigError
+
+TOKEN_LIMIT: Final = 64 << 10  # bytes of a token file: a larger one is the wrong file
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x20-\x7e\x80-\xff\t]*")
+# What the driver says itself; another word on it could make a reply mean something else.
+_OURS: Final = frozenset(
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "range",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "want-repr-digest",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The configured credentials. `netrc` is the path of a file in the format of curl and ftp.
+
+    Files are read at each request, so that a renewed token counts at once; they are small and in the cache of
+    the system.
+    """
+
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+    netrc: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def fields(self, address: Address, *, home: bool) -> dict[str, str]:
+        """Gives the header fields for a request to `address`.
+
+        Away from the origin that the credentials were given for (not `home`), only netrc has a say: its
+        entries name their host themselves.
+
+        Raises: ConfigError for a file that cannot be read or holds no token.
+        """
+        fields = dict(self.headers) if home else {}
+        if home and self.token_file is not None:
+            fields["Authorization"] = f"Bearer {_token(_read(self.token_file), 'token_file')}"
+        elif home and self.token is not None:
+            fields["Authorization"] = f"Bearer {self.token}"
+        elif home and self.username is not None:
+            fields["Authorization"] = basic(self.username, self.password or "")
+        elif self.netrc is not None and (entry := _netrc_entry(self.netrc, address.host, default=home)):
+            fields["Authorization"] = basic(*entry)
+        return fields
+
+
+def credentials(
+    *,
+    username: str | None,
+    password: str | None,
+    token: str | None,
+    token_file: str | None,
+    netrc: str | bool | None,
+    headers: Mapping[str, str] | Sequence[str] | None,
+) -> Credentials:
+    """Checks the options and makes the credentials of them.
+
+    Raises: ConfigError naming the option, never showing its value.
+    """
+    given = [username is not None, token is not None, token_file is not None]
+    if sum(given) > 1:
+        raise ConfigError("the options 'username', 'token' and 'token_file' exclude each other; give one")
+    if password is not None and username is None:
+        raise ConfigError("the option 'password' needs 'username'")
+    if username is not None and ":" in username:
+        raise ConfigError("the option 'username' holds a colon, which basic authentication cannot send")
+    return Credentials(
+        username,
+        password,
+        None if token is None else _token(token, "token"),
+        token_file,
+        _netrc_path(netrc),
+        read_headers(headers or ()),
+    )
+
+
+def basic(username: str, password: str) -> str:
+    """Gives the value of Authorization (RFC 7617)."""
+    return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
+def read_headers(headers: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Reads the option `headers`: a mapping, or lines `Name: value`.
+
+    Raises: ConfigError for what is no header line, or one that the driver owns.
+    """
+    if isinstance(headers, str):
+        headers = [headers]
+    if not isinstance(headers, Mapping):
+        headers = {name: value for name, _, value in (line.partition(":") for line in headers)}
+    read = {}
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ConfigError("the option 'headers' holds a line that is no header; 'Name: value' would do")
+        if name.lower() in _OURS:
+            raise ConfigError(f"the option 'headers' sets {name}, which belongs to the driver; leave it out")
+        read[name] = value.strip()
+    return read
+
+
+def _token(text: str, option: str) -> str:
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(f"the option '{option}' gives no token: one word of visible ASCII would do")
+    return token
+
+
+def _read(path: str) -> str:
+    try:
+        with open(os.path.expanduser(path), encoding="ascii", errors="replace") as file:
+            return file.read(TOKEN_LIMIT)
+    except OSError as exc:
+        raise ConfigError(f"the token_file {path!r} cannot be read: {exc.strerror}") from exc
+
+
+def _netrc_path(option: str | bool | None) -> str | None:  # noqa: FBT001  # as the option is given
+    if option is None or option is False or str(option).lower() in {"", "false", "no", "off", "0"}:
+        return None
+    if option is True or str(option).lower() in {"true", "yes", "on", "1"}:
+        return "~/.netrc"
+    return str(option)
+
+
+def _netrc_entry(path: str, host: str, *, default: bool) -> tuple[str, str] | None:
+    """Gives name and password for `host`; the file's `default` entry counts only where `default` allows."""
+    try:
+        hosts = netrc.netrc(os.path.expanduser(path)).hosts
+    except FileNotFoundError as exc:
+        raise ConfigError(f"the netrc file {path!r} does not exist") from exc
+    except OSError as exc:
+        raise ConfigError(f"the netrc file {path!r} cannot be read: {exc.strerror}") from exc
+    except (netrc.NetrcParseError, UnicodeDecodeError) as exc:
+        # the parser quotes the word it stumbled over, which may be a password
+        line = getattr(exc, "lineno", None)
+        raise ConfigError(f"the netrc file {path!r} is malformed (line {line})") from None
+    entry = hosts.get(host) or (hosts.get("default") if default else None)
+    return None if entry is None else (entry[0] or entry[1] or "", entry[2] or "")
