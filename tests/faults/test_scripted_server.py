@@ -385,6 +385,7 @@ def test_silence(server):
 
 
 def test_stop_ends_what_is_held(server):
+    server.put(PATH, bytes(32 << 20))  # more than the kernel's buffers hold
     server.script(PATH, [kit.Stall(at=5), kit.Trickle(at=5, rate=0.01), kit.Stall(), None])
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(dialled(server)) for _ in range(6)]
