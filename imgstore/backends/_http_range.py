@@ -215,10 +215,11 @@ def check_version(reply: Reply, version: Version) -> None:
     Raises: VersionChangedError, BadReplyError where nothing tells one version from another: whoever answered
     may not be the server that gave the version.
     """
-    if version is None or version is ANY or version_of(reply) == version:
+    held = version_of(reply)
+    if version is None or version is ANY or held == version:
         return
     told = reply.values("etag") + [_MODIFIED + each for each in reply.values("last-modified")]
-    if not told or version in told:
+    if held is None and (not told or version in told):
         raise reply.bad("no version with the image, though one was asked for")
     raise VersionChangedError("the server holds another version of the image", request_id=reply.request_id)
 

@@ -11,6 +11,7 @@ from imgstore.errors import ConfigError, UnsafeLocationError, redact_url
 from imgstore.model import KEY_LIMIT, check_key
 
 PORTS: Final = {"http": 80, "https": 443}
+_HOST_LIMIT: Final = 253  # RFC 1035 §2.3.4, as text
 _WOULD_DO: Final = "https://host/path would do"
 
 _LOOSE = re.IGNORECASE | re.DOTALL
@@ -141,6 +142,8 @@ def _host(text: str) -> str | None:
         # RFC 6874: the % of a zone is itself encoded
         literal = text[1:-1].lower().replace("%25", "%")
         return literal if _IPV6.fullmatch(literal) else None
+    if len(text) > _HOST_LIMIT:
+        return None
     try:
         name = text.encode("idna").decode("ascii").lower()
     except UnicodeError:

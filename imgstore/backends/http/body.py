@@ -150,9 +150,11 @@ class Body:
         self._left = limit
         self._watch = watch
         self._timeout = receive_timeout
-        self._over = False
+        self._over = self._closed = False
 
     def readinto(self, buffer: memoryview, /) -> int:
+        if self._closed:
+            raise ValueError("the body is closed")
         if self._left == 0 or self._over:
             return 0
         # All that one receive needs: a chunk's head that trickles in, too.
@@ -176,7 +178,7 @@ class Body:
         self._watch.abort()
 
     def close(self) -> None:
-        self._over = True
+        self._closed = True
         if self._reading.ended:
             self._source.finish()
         self._source.drop()

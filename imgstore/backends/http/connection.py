@@ -41,7 +41,7 @@ class Answer:
         self._closed = False
         self.reply: Reply | None = None
 
-    def begin(self) -> None:
+    def begin(self, **_: Any) -> None:
         self.reply = read_head(self._inlet)
 
     def isclosed(self) -> bool:

@@ -125,7 +125,8 @@ def read_headers(headers: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
             raise ConfigError("the option 'headers' holds a line that is no header; 'Name: value' would do")
         if name.lower() in _OURS:
             raise ConfigError(f"the option 'headers' sets {name}, which belongs to the driver; leave it out")
-        read[name] = value.strip()
+        # one spelling for a name, so that none goes out twice
+        read[name.title()] = value.strip(" \t")
     return read
 
 

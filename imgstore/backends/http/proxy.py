@@ -43,7 +43,9 @@ class Proxies:
         if not self._trust_env:
             return self._configured
         named = getproxies_environment()
-        if proxy_bypass_environment(f"{address.host}:{address.port}", named):
+        # An IPv6 address has colons of its own; NO_PROXY lists it without a port.
+        host = address.host if ":" in address.host else f"{address.host}:{address.port}"
+        if proxy_bypass_environment(host, named):
             return None
         if self._configured is not None:
             return self._configured
