@@ -1,0 +1,360 @@
+"""Publishing of a file: under its name it appears whole and durable, or not at all.
+
+The order is what keeps it true through a crash at any point: write, fsync the file, close it, give it its
+name in one atomic step, fsync the folder. Any step that fails poisons the file: it is removed, never tried
+again, because a kernel that failed to write a page back may call the same page clean the next time it is
+asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from imgstore.errors import (
+    AlreadyExistsError,
+    ConfigError,
+    ImgstoreError,
+    InUseError,
+    NoSpaceError,
+    NotFoundError,
+    OperationCancelledError,
+    PermissionDeniedError,
+    StorageIOError,
+    StoreError,
+    TimedOutError,
+    UnsafeLocationError,
+    UnsupportedError,
+)
+
+LOG = logging.getLogger(__name__)
+
+SUFFIX: Final = ".part"  # a pending file is `.NAME.<16 hexadecimal digits>.part`; reaping finds it by that
+
+# Of the target's name in the pending one: the whole stays below the 143 bytes that eCryptfs leaves.
+_NAME_LIMIT: Final = 96
+# A write that takes no byte (EAGAIN, or 0) is tried again this often in a row, some ten seconds in all.
+_IDLE_LIMIT: Final = 1000
+_IDLE_PAUSE: Final = 0.01
+_RENAME_NOREPLACE: Final = 1  # <linux/fs.h>
+
+# A file system or kernel without O_TMPFILE says one of these (open(2)).
+_NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
+# One without hard links says one of these (link(2)).
+_NO_LINK: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+# One whose rename always replaces says one of these (rename(2)).
+_NO_EXCLUSIVE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+_ERRORS: Final[Mapping[int, type[StoreError]]] = {
+    errno.ENOSPC: NoSpaceError,
+    errno.EDQUOT: NoSpaceError,
+    errno.EACCES: PermissionDeniedError,
+    errno.EPERM: PermissionDeniedError,
+    errno.EROFS: PermissionDeniedError,
+    errno.ENOENT: NotFoundError,
+    errno.ENOTDIR: NotFoundError,
+    errno.EEXIST: AlreadyExistsError,
+    errno.EBUSY: InUseError,
+    errno.ETXTBSY: InUseError,
+    errno.ETIMEDOUT: TimedOutError,  # a network file system mounted soft
+}
+_UNSAFE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG})
+
+
+def file_error(exc: OSError, what: str) -> ImgstoreError:
+    """Gives the typed error of a failed file operation; `what` is the sentence it begins with."""
+    message = f"{what}: {os.strerror(exc.errno) if exc.errno else type(exc).__name__}"
+    if exc.errno in _UNSAFE:
+        return UnsafeLocationError(message)
+    code = exc.errno or errno.EIO
+    return _ERRORS.get(code, StorageIOError)(message, errno=code)
+
+
+class PendingFile:
+    """A file being written that has no name yet; a context manager that leaves all of it or nothing.
+
+    Without `overwrite` the target must not exist, neither on entry nor when it is published; where the file
+    system can, the pending file then has no name at all, and even a kill leaves nothing. Otherwise, and with
+    `overwrite`, it stands beside the target as `.NAME.<random>.part`, and the target is replaced in one step.
+    Mode 0600 while pending; then `mode`, or that of the file it replaces, or what the umask leaves of 0666.
+
+    A relative `path` starts at the folder `dir_fd`, if given. Links in the folder's path are followed; a
+    target that is itself a link is refused. Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        mode: int | None = None,
+        dir_fd: int | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.overwrite = overwrite
+        self.written = 0
+        self.published = False
+        self._mode = mode
+        self._dir_fd = dir_fd
+        self._name = os.path.basename(self.path)
+        self._temporary: str | None = None
+        self._folder = self._file = self._handle = -1
+        self._error: ImgstoreError | None = None
+
+    def __enter__(self) -> PendingFile:
+        """Checks the target and creates the pending file.
+
+        Raises: ConfigError for what cannot name a file, UnsafeLocationError for a link, FIFO, socket or
+        device, UnsupportedError for a block device, AlreadyExistsError; StoreError where the folder refuses.
+        """
+        try:
+            with self._poisoned_by_failure(f"cannot create {self.path}"):
+                self._folder = self._open_folder()
+                self._check_target()
+                if self.overwrite or not self._create_unnamed():
+                    self._create_named()
+        except BaseException:
+            self.discard()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends all of `data`. Raises: NoSpaceError, StorageIOError...; the file is then lost."""
+        with self._poisoned_by_failure(f"cannot write {self.path}"), memoryview(data).cast("B") as view:
+            done = idle = 0
+            while done < len(view):
+                count = self._write_some(view[done:])
+                done += count
+                idle = 0 if count else idle + 1
+                if idle == _IDLE_LIMIT:
+                    raise StorageIOError(
+                        f"cannot write {self.path}: the file system takes no byte and gives no reason"
+                    )
+                if idle:
+                    time.sleep(_IDLE_PAUSE)
+            self.written += done
+
+    def publish(self, size: int | None = None) -> None:
+        """Makes what was written durable and gives it its name; with `size`, only if that was written.
+
+        Raises: AlreadyExistsError where the name was taken meanwhile; StorageIOError, also where the file
+        holds another number of bytes than were written; nothing is published then. Should only the folder's
+        own fsync fail, the file is complete under its name, `published` is True, and the error says so.
+        """
+        with self._poisoned_by_failure(f"cannot publish {self.path}"):
+            os.fchmod(self._file, _default_mode() if self._mode is None else self._mode)
+            os.fsync(self._file)
+            held = os.fstat(self._file).st_size
+            wanted = self.written if size is None else size
+            if {held, wanted} != {self.written}:
+                told = f"of {wanted} bytes {self.written} were written, it holds {held}"
+                raise StorageIOError(f"cannot publish {self.path}: {told}")
+            # The descriptor is gone even when close fails, and that means a failed write (NFS: a quota).
+            file, self._file = self._file, -1
+            os.close(file)
+            self._give_name()
+            self.published = True
+        try:
+            _sync_folder(self._folder)
+        except OSError as exc:
+            what = f"{self.path} is complete, but may be lost in a power failure: cannot sync its folder"
+            raise file_error(exc, what) from exc
+
+    def discard(self) -> None:
+        """Drops what is not published. Idempotent."""
+        self._poison(OperationCancelledError(f"{self.path} was given up"))
+        # Nothing is lost where a close fails now: what was written was judged before, or is not wanted.
+        with contextlib.ExitStack() as closing:
+            for name in ("_folder", "_handle", "_file"):
+                closing.callback(self._close, name)
+
+    @contextlib.contextmanager
+    def _poisoned_by_failure(self, what: str) -> Iterator[None]:
+        if self._error is not None:
+            raise self._error
+        try:
+            yield
+        except ImgstoreError as exc:
+            self._poison(exc)
+            raise
+        except OSError as exc:
+            error = file_error(exc, what)
+            self._poison(error)
+            raise error from exc
+        except BaseException:
+            self._poison(OperationCancelledError(f"{what}: interrupted"))
+            raise
+
+    def _poison(self, error: ImgstoreError) -> None:
+        self._error = self._error or error
+        self._drop_temporary()
+
+    def _drop_temporary(self) -> None:
+        if self._temporary is None:
+            return
+        try:
+            os.unlink(self._temporary, dir_fd=self._folder)
+        except FileNotFoundError:
+            pass  # it never came to be, or an interrupt came right after it was renamed
+        except OSError as exc:
+            LOG.warning("%s stays behind beside %s: %s", self._temporary, self.path, exc.strerror)
+        self._temporary = None
+
+    def _write_some(self, view: memoryview) -> int:
+        try:
+            return os.write(self._file, view)
+        except BlockingIOError:
+            return 0
+
+    def _close(self, name: str) -> None:
+        descriptor = getattr(self, name)
+        setattr(self, name, -1)
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _open_folder(self) -> int:
+        folder = os.path.dirname(self.path) or "."
+        if self._name in {"", ".", ".."} or "\0" in self.path:
+            raise ConfigError(f"{self.path!r} names no file; add a file name")
+        try:
+            return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._dir_fd)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"there is no folder {folder} to put {self._name} in; create it first"
+            ) from None
+        except NotADirectoryError:
+            raise ConfigError(f"{folder} is not a folder, so {self._name} cannot be put in it") from None
+
+    def _check_target(self) -> None:
+        try:
+            found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(found.st_mode):
+            raise ConfigError(f"{self.path} is a folder; name the file in it")
+        if stat.S_ISBLK(found.st_mode):
+            raise UnsupportedError(f"{self.path} is a block device; this version writes to files")
+        if stat.S_ISLNK(found.st_mode):
+            raise UnsafeLocationError(
+                f"{self.path} is a symbolic link; name the file it leads to, or remove it"
+            )
+        if not stat.S_ISREG(found.st_mode):
+            raise UnsafeLocationError(f"{self.path} is a FIFO, socket or device; nothing was written to it")
+        if not self.overwrite:
+            raise AlreadyExistsError(f"{self.path} exists already")
+        if self._mode is None:
+            self._mode = stat.S_IMODE(found.st_mode) & 0o777
+
+    def _create_unnamed(self) -> bool:
+        """Creates a file without a name; False where that cannot be, or there is no /proc to name it by."""
+        flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+        try:
+            self._file = os.open(".", flags, 0o600, dir_fd=self._folder)
+        except OSError as exc:
+            if exc.errno in _NO_TMPFILE:
+                return False
+            raise
+        try:
+            # Keeps the file alive after the descriptor that wrote it was closed and judged.
+            self._handle = os.open(f"/proc/self/fd/{self._file}", os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            file, self._file = self._file, -1
+            os.close(file)
+            return False
+        return True
+
+    def _create_named(self) -> None:
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+        while self._file < 0:
+            # Noted first, so that an interrupt right after the open still removes it.
+            self._temporary = temporary_name(self._name)
+            try:
+                self._file = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
+            except FileExistsError:
+                self._temporary = None  # somebody else's: neither used nor removed
+
+    def _give_name(self) -> None:
+        if self._temporary is None:
+            source = f"/proc/self/fd/{self._handle}"
+            os.link(source, self._name, dst_dir_fd=self._folder, follow_symlinks=True)
+        elif self.overwrite:
+            os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._temporary = None
+        else:
+            _link_or_rename(self._temporary, self._name, self._folder)
+            self._drop_temporary()
+
+
+def temporary_name(name: str) -> str:
+    """Gives a name for the pending file of `name` that nobody can guess: `.NAME.<random>.part`."""
+    while len(os.fsencode(name)) > _NAME_LIMIT:
+        name = name[:-1]
+    return f".{name}.{secrets.token_hex(8)}{SUFFIX}"
+
+
+def _link_or_rename(old: str, new: str, folder: int) -> None:
+    """Gives a file a name that must be free: by a link, or where there are none by an exclusive rename."""
+    try:
+        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno not in _NO_LINK:
+            raise
+        _rename_exclusively(old, new, folder)
+
+
+def _rename_exclusively(old: str, new: str, folder: int) -> None:
+    rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    code = errno.ENOSYS
+    if rename is not None:
+        if rename(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+    if code in _NO_EXCLUSIVE:
+        raise UnsupportedError(
+            f"the file system of {new} cannot give a name without replacing what may have it"
+        )
+    raise OSError(code, os.strerror(code))
+
+
+def _default_mode() -> int:
+    """Gives what the umask leaves of 0666.
+
+    It is read from /proc (Linux 4.7), since os.umask would change it for a moment in every thread; without
+    /proc the file is its owner's alone.
+    """
+    try:
+        with open("/proc/self/status", "rb") as status:
+            umask = next(line for line in status if line.startswith(b"Umask:"))
+        return 0o666 & ~int(umask.split()[1], 8)
+    except (OSError, StopIteration):
+        return 0o600
+
+
+def _sync_folder(folder: int) -> None:
+    try:
+        os.fsync(folder)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        # Some network and FUSE file systems cannot; their names are as durable as they make them.
+        _warn_once()
+
+
+@functools.cache
+def _warn_once() -> None:
+    LOG.warning(
+        "the file system cannot sync folders; a file just published may lose its name in a power loss"
+    )
