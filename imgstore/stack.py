@@ -111,5 +111,6 @@ def build(
             proof_limit=settings.proof_limit,
             bucket=bucket,
             jitter=jitter,
+            observe=observe,
         )
     return store

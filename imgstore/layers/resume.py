@@ -58,6 +58,7 @@ class ResumeLayer(Layer):
         proof_limit: float = 2.0,
         bucket: TokenBucket | None = None,
         jitter: Callable[[], float] = random.random,
+        observe: Callable[[Event], None] | None = None,
     ) -> None:
         """Wraps `inner`.
 
@@ -65,7 +66,7 @@ class ResumeLayer(Layer):
         `stall_floor` bytes a second over `stall_timeout` seconds is replaced. `deadline` bounds each call, in
         seconds. `skip_limit` bytes are skipped at most where a store serves from before the offset;
         `proof_limit` times the length of a read may be read again to prove an image without version
-        unchanged.
+        unchanged. `observe` is the store's own, as that of the metrics layer.
         """
         super().__init__(inner)
         self._attempts = resume_attempts
@@ -76,6 +77,7 @@ class ResumeLayer(Layer):
         self._proof_limit = proof_limit
         self._bucket = bucket or TokenBucket()
         self._jitter = jitter
+        self._observe = observe
         self._quiet_until = float("-inf")
         self.writer = inner.writer and facets.ResumingWriter(inner.writer, self.retry)
         self.uploader = inner.uploader and facets.ResumingUploader(inner.uploader, self.retry)
@@ -151,6 +153,12 @@ class ResumeLayer(Layer):
             self.pause(pause, call)
         except ImgstoreError as exc:
             raise exc from cause
+
+    def emit(self, call: Call, event: Event) -> None:
+        """Tells the observers, if there are any."""
+        for observe in (call.observe, self._observe):
+            if observe is not None:
+                observe(event)
 
     def warn(self, operation: str, key: str, offset: int, tries: int, cause: ImgstoreError) -> None:
         """Logs one line for a try that follows `cause`; at most one a second, the rest at DEBUG."""
@@ -319,9 +327,8 @@ class _Spliced:
         self._layer.warn("get", self._key, self._plan.at, self._plan.attempts, error)
 
     def _emit(self, kind: Any, **fields: Any) -> None:
-        if self._call.observe is not None:
-            fields.setdefault("offset", self._plan.at)
-            self._call.observe(Event(kind, self._layer.store_id, self._key, **fields))
+        fields.setdefault("offset", self._plan.at)
+        self._layer.emit(self._call, Event(kind, self._layer.store_id, self._key, **fields))
 
     def _timed(self) -> Call:
         if self._limit is None:
