@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Iterator
@@ -69,10 +70,20 @@ class Rig:
         self.events = []
         self.image = IMAGE
         self._stores = []
+        self._others = []
+        self.put()
+        self.server.start()
 
     def put(self, data=IMAGE, **validators):
         self.image = data
         self.server.put(PATH, data, **{"etag": '"v1"', **validators})
+
+    def another(self):
+        """Gives a second server, empty and started: another origin."""
+        server = ScriptedServer()
+        server.start()
+        self._others.append(server)
+        return server
 
     def script(self, *faults, then=None, method=None):
         self.server.script(PATH, faults, then=then, method=method)
@@ -140,9 +151,13 @@ class Rig:
         return {event.kind for event in self.events}
 
     def close(self):
-        for store in self._stores:
-            store.close()
-        self.log.wait_closed()
+        """Closes the stores, sees every connection gone, and stops the servers."""
+        servers = [self.server, *self._others]
+        with contextlib.ExitStack() as last:  # the last one first
+            for end in [each.stop for each in servers] + [each.log.wait_closed for each in servers]:
+                last.callback(end)
+            for store in self._stores:
+                last.callback(store.close)
 
 
 def read(store, key, offset=0, length=None, *, version=None, call=NO_CALL, into=None):
@@ -161,11 +176,8 @@ def refused(*faults):
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    made = Rig()
-    with made.server:
-        made.put()
+    with contextlib.closing(Rig()) as made:
         yield made
-        made.close()
 
 
 @pytest.fixture(scope="session")
@@ -175,19 +187,8 @@ def authority(tmp_path_factory):
 
 @pytest.fixture
 def secure(authority) -> Iterator[Rig]:
-    made = Rig(tls=authority.context())
-    with made.server:
-        made.put()
+    with contextlib.closing(Rig(tls=authority.context())) as made:
         yield made
-        made.close()
-
-
-@pytest.fixture
-def other() -> Iterator[ScriptedServer]:
-    """A second server, empty: another origin."""
-    with ScriptedServer() as server:
-        yield server
-        server.log.wait_closed()
 
 
 def later(seconds, action):
