@@ -37,7 +37,7 @@ class Images:
 
     def __init__(self, owner: Store, capacity: int | None) -> None:
         self.owner = owner
-        self._capacity = capacity
+        self.capacity = capacity
         self._lock = threading.Lock()
         self._images: dict[str, Image] = {}
         self._used = 0
@@ -108,7 +108,7 @@ class Images:
 
     def room(self) -> int | None:
         """Gives the bytes that are free, None without a capacity."""
-        return None if self._capacity is None else self._capacity - self._used
+        return None if self.capacity is None else self.capacity - self._used
 
     def _find(self, key: str, version: Version) -> Image:
         image = self._images.get(key)
@@ -121,8 +121,8 @@ class Images:
         return image
 
     def _take(self, key: str, count: int) -> None:
-        if self._capacity is not None and count > self._capacity - self._used:
-            raise self._full(key, count, self._capacity - self._used)
+        if self.capacity is not None and count > self.capacity - self._used:
+            raise self._full(key, count, self.capacity - self._used)
         self._used += count
 
     def _full(self, key: str, count: int, room: int) -> NoSpaceError:

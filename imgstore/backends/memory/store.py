@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import ClassVar
 
 from oslo_config import cfg
@@ -29,7 +30,7 @@ class MemoryStore(Store):
     goes on exactly with those, while a new `get` with the old version raises. Each put gives a fresh version.
     """
 
-    OPTIONS: ClassVar[list[cfg.Opt]] = [
+    OPTIONS: ClassVar[Sequence[cfg.Opt]] = (
         cfg.IntOpt(
             "capacity",
             min=0,
@@ -45,7 +46,7 @@ class MemoryStore(Store):
         cfg.IntOpt("max_part", default=1 << 30, min=1, help="The largest part of an upload in bytes."),
         cfg.IntOpt("max_parts", default=10_000, min=1, help="The largest number of parts of one upload."),
         cfg.BoolOpt("ordered", default=False, help="Whether the parts of an upload must be put in order."),
-    ]
+    )
 
     def __init__(
         self,

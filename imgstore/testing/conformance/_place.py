@@ -21,6 +21,8 @@ class Weather(Exception):  # noqa: N818  # what a client library raises, not an 
 class WatchedStore(MemoryStore):
     """Counts its open bodies and keeps what `_open` was given."""
 
+    OPTIONS = ()
+
     def __init__(self) -> None:
         super().__init__()
         self.stalled: set[str] = set()

@@ -142,7 +142,7 @@ class PutCases(Suite):
             if reads > 1:
                 self.absent(key, "the first bytes of a put only")
 
-        self.writer.put(key, Trickle(pattern(SIZE), before=look))
+        self.writer.put(key, Trickle(pattern(SIZE), before=look), SIZE)
 
     def test_readers_see_the_old_until_the_new_is_whole(self) -> None:
         key = fresh_key()
