@@ -10,6 +10,7 @@ import pytest
 from imgstore.errors import (
     ConnectionLostError,
     ProtocolViolationError,
+    RetriesExhaustedError,
     TlsError,
     TruncatedError,
 )
