@@ -199,8 +199,8 @@ def _partial(reply: Reply, start: int) -> tuple[int, ByteRange]:
     if any(kind.lower().startswith("multipart/byteranges") for kind in reply.values("content-type")):
         raise reply.bad("several ranges, though one was asked for")
     match = _CONTENT_RANGE.fullmatch(text or "")
-    first, last, size = (_number(each) for each in match.groups()) if match else (None, None, None)
-    if first is None or last is None or size is None or not first <= last < size:
+    first, last, size = map(int, match.groups()) if match else (0, 0, 0)
+    if not first <= last < size < NUMBER_LIMIT:
         raise reply.bad("a part without a Content-Range" if text is None else f"Content-Range {text[:80]!r}")
     if not first <= start <= last:
         raise reply.bad(f"bytes {first} to {last}, though it was asked for those from {start} on")

@@ -94,7 +94,8 @@ def parse(text: str, what: str) -> tuple[Address, Userinfo | None]:
     port = int(parts["port"]) if parts["port"] and len(parts["port"]) <= 5 else PORTS[scheme]
     if not 0 < port < 1 << 16 or len(parts["port"] or "") > 5:
         raise ConfigError(f"{shown} has a port that is none of 1 to 65535")
-    if (host := _host(parts["host"])) is None:
+    # A backslash is a slash to some readers of URLs, and where the host ends would differ.
+    if "\\" in found["authority"] or (host := _host(parts["host"])) is None:
         raise ConfigError(f"{shown} has no valid host; {_WOULD_DO}")
     target = found["target"] if found["target"].startswith("/") else f"/{found['target']}"
     return Address(scheme, host, port, quote(target, safe=_VISIBLE)), _userinfo(parts["user"])

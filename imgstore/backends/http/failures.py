@@ -82,7 +82,7 @@ def failure(exc: Exception) -> ImgstoreError:
 
 
 def _refused(exc: Exception) -> TlsError | None:
-    reason = (exc.reason or "") if isinstance(exc, ssl.SSLError) else ""
+    reason = (getattr(exc, "reason", None) or "") if isinstance(exc, ssl.SSLError) else ""
     if isinstance(exc, ssl.SSLCertVerificationError) or not any(each in reason for each in _CREDENTIALS):
         return None
     return TlsError(f"the server refuses our certificate, or wants one: {_plain(reason)}")
@@ -99,9 +99,11 @@ def _by_number(exc: OSError) -> ImgstoreError:
 def _told(text: str, exc: Exception) -> str:
     """Adds what the system says; never the words of a library, which may quote a URL or a header."""
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"{text}: {exc.verify_message}" if exc.verify_message else text
+        told = getattr(exc, "verify_message", None)
+        return f"{text}: {told}" if told else text
     if isinstance(exc, ssl.SSLError):
-        return f"{text}: {_plain(exc.reason)}" if exc.reason else text
+        told = getattr(exc, "reason", None)
+        return f"{text}: {_plain(told)}" if told else text
     if isinstance(exc, OSError) and not isinstance(exc, http.client.HTTPException) and exc.strerror:
         return f"{text}: {exc.strerror}"
     return text
