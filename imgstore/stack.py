@@ -6,6 +6,7 @@ pause between two tries holds none; *resume* splices. Settings switch a layer on
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -75,12 +76,14 @@ class LayerSettings:
 
     def __post_init__(self) -> None:
         for name in ("resume_attempts", "stall_floor", "skip_limit", "proof_limit"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # NaN is not, either
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is 0 or more")
         for name in ("stall_timeout", "deadline", "max_streams", "rate_limit"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {value}; it is above 0")
+        if self.rate_limit == math.inf:
+            raise ConfigError("rate_limit is inf; None lifts the limit")
 
 
 def build(

@@ -99,9 +99,11 @@ class _HeldReader(StreamReader):
         super().abort()
 
     def close(self) -> None:
-        super().close()
-        if self._over.acquire(blocking=False):
-            self._layer.finished()
+        try:
+            super().close()
+        finally:
+            if self._over.acquire(blocking=False):
+                self._layer.finished()
 
 
 class _Bandwidth:

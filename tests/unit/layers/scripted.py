@@ -30,6 +30,28 @@ class Clock:
             self.elapsed += max(0.0, seconds)
 
 
+class Facet:
+    """Any facet: notes each call in `calls`; `outcomes` are given or raised in turn, the last for ever."""
+
+    limits = object()
+
+    def __init__(self, *outcomes) -> None:
+        self.outcomes = list(outcomes) or [object()]
+        self.calls: list[tuple] = []
+
+    def __getattr__(self, name):
+        def called(*args, **options):
+            self.calls.append((name, args, options))
+            outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return called
+
+
 @dataclass
 class Attempt:
     """One open: `refuse` it, or serve from `serve_from` (else as asked) and break with `error` at `at`."""
