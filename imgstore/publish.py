@@ -9,12 +9,10 @@ asked.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
 import logging
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -302,7 +300,7 @@ def temporary_name(name: str) -> str:
     """Gives a name for the pending file of `name` that nobody can guess: `.NAME.<random>.part`."""
     while len(os.fsencode(name)) > _NAME_LIMIT:
         name = name[:-1]
-    return f".{name}.{secrets.token_hex(8)}{SUFFIX}"
+    return f".{name}.{os.urandom(8).hex()}{SUFFIX}"
 
 
 def _link_or_rename(old: str, new: str, folder: int) -> None:
@@ -316,6 +314,8 @@ def _link_or_rename(old: str, new: str, folder: int) -> None:
 
 
 def _rename_exclusively(old: str, new: str, folder: int) -> None:
+    import ctypes  # rarely needed, and a quarter of what importing this module would take
+
     rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     code = errno.ENOSYS
     if rename is not None:

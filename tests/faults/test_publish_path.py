@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -333,8 +334,8 @@ def test_the_longest_name_can_be_published(tmp_path, way):
 
 @pytest.mark.parametrize("trap", ["file", "link"])
 def test_a_pending_name_that_is_taken_is_neither_used_nor_removed(tmp_path, monkeypatch, trap):
-    tokens = iter(["0" * 16, "1" * 16])
-    monkeypatch.setattr(publish.secrets, "token_hex", lambda size: next(tokens))
+    random = iter([bytes(8), bytes([255] * 8)])
+    monkeypatch.setattr(os, "urandom", lambda size: next(random))
     theirs = tmp_path / f".new.{'0' * 16}.part"
     victim = tmp_path / "victim"
     victim.write_bytes(b"victim")
@@ -388,11 +389,11 @@ def test_with_neither_it_is_refused(tmp_path, monkeypatch, code):
 
             @staticmethod
             def renameat2(*args):
-                publish.ctypes.set_errno(code)
+                ctypes.set_errno(code)
                 return -1
 
     monkeypatch.setattr(publish, "os", Disk(plan))
-    monkeypatch.setattr(publish.ctypes, "CDLL", lambda name, use_errno: Library())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Library())
     with pytest.raises(UnsupportedError, match="cannot give a name without replacing"):
         put(tmp_path / "new")
     assert os.listdir(tmp_path) == []
@@ -406,11 +407,11 @@ def test_an_exclusive_rename_that_fails_is_typed(tmp_path, monkeypatch, code, sa
     class Library:
         @staticmethod
         def renameat2(*args):
-            publish.ctypes.set_errno(code)
+            ctypes.set_errno(code)
             return -1
 
     monkeypatch.setattr(publish, "os", Disk(plan))
-    monkeypatch.setattr(publish.ctypes, "CDLL", lambda name, use_errno: Library())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Library())
     with pytest.raises(said, match=os.strerror(code)):
         put(tmp_path / "new")
     assert os.listdir(tmp_path) == []
