@@ -1,0 +1,102 @@
+"""What a transfer did and cost, gathered from events."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from imgstore.model import Event
+
+
+class Report:
+    """A fold over events: `observe` takes one after the other, from any thread.
+
+    `bytes` reached the target; `received` came as body from the stores, and `refetched` of them had come
+    before. `attempts` counts the requests that were made for bytes, `resumes` how often the transfer went on
+    after a break, `stalls` how often it was broken for being too slow. `sources` tells the bytes received by
+    store.
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self.bytes = 0
+        self.total: int | None = None
+        self.received = 0
+        self.refetched = 0
+        self.attempts = 0
+        self.resumes = 0
+        self.stalls = 0
+        self.repaired_chunks = 0
+        self.sources: dict[str, int] = {}
+        self.digests: dict[str, str] = {}
+        self._now = now
+        self._began = now()
+        self._ended: float | None = None
+        self._lock = threading.Lock()
+        self._open = False
+
+    def observe(self, event: Event) -> None:
+        """Takes one event in."""
+        with self._lock:
+            getattr(self, f"_{event.kind}", self._ignored)(event)
+
+    def delivered(self, count: int) -> None:
+        """Notes `count` bytes more in the target. Called by the one thread that writes."""
+        self.bytes += count
+
+    def finish(self) -> None:
+        """Stops the clock. Idempotent."""
+        if self._ended is None:
+            self._ended = self._now()
+
+    @property
+    def seconds(self) -> float:
+        return (self._now() if self._ended is None else self._ended) - self._began
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives the numbers by the names that `--json` prints."""
+        return {
+            "bytes": self.bytes,
+            "received": self.received,
+            "refetched": self.refetched,
+            "attempts": self.attempts,
+            "resumes": self.resumes,
+            "stalls": self.stalls,
+            "repaired_chunks": self.repaired_chunks,
+            "sources": dict(self.sources),
+            "seconds": round(self.seconds, 3),
+            "digests": dict(self.digests),
+        }
+
+    def _opened(self, event: Event) -> None:
+        if event.operation == "get":
+            self.attempts += 1
+            self._open = True
+            self.sources.setdefault(event.store, 0)
+
+    def _failed(self, event: Event) -> None:
+        # A stream that breaks was counted when it opened; an attempt that opened nothing counts here.
+        if event.operation == "get" and not self._open:
+            self.attempts += 1
+        self._open = False
+
+    def _delivered(self, event: Event) -> None:
+        self.received += event.count
+        self.sources[event.store] = self.sources.get(event.store, 0) + event.count
+
+    def _refetched(self, event: Event) -> None:
+        self.refetched += event.count
+
+    def _resumed(self, event: Event) -> None:
+        self.resumes += 1
+
+    def _stalled(self, event: Event) -> None:
+        self.stalls += 1
+        self._open = False
+
+    def _repaired(self, event: Event) -> None:
+        self.repaired_chunks += 1
+
+    def _ignored(self, event: Event) -> None:
+        """`source` says nothing that `delivered` does not."""
