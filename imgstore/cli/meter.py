@@ -1,0 +1,232 @@
+"""How a copy is going, shown while it goes: a bar, a line now and then, or JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from imgstore.cli.amounts import show_count, show_seconds, show_size
+from imgstore.cli.output import Terminal, printable
+from imgstore.model import Event
+from imgstore.transfer.progress import Report
+
+MODES = ("auto", "bar", "json", "none")
+
+_FIRST = 1.0  # a copy shorter than this is over before one has read its bar
+_SILENCE = 2.0  # without a byte for so long, the average of what came before means nothing
+_NAME_WIDTH = 28
+_WINDOW = 10.0  # the rate is that of these last seconds: smooth, and soon zero in a stall
+
+
+class _Face(Protocol):
+    """One way to show a report. `update` is called every `interval` seconds."""
+
+    interval: float
+
+    def update(self, rate: float) -> None: ...
+    def finish(self, *, complete: bool) -> None: ...
+
+
+@contextlib.contextmanager
+def shown(report: Report, terminal: Terminal, mode: str, name: str) -> Iterator[None]:
+    """Shows `report` on standard error in `mode` until the block ends."""
+    face = _face(report, terminal, mode, name)
+    if face is None:
+        yield
+        return
+    meter = _Meter(report, face)
+    meter.start()
+    complete = False
+    try:
+        yield
+        complete = True
+    finally:
+        meter.stop(complete=complete)
+
+
+def json_events(mode: str, terminal: Terminal, report: Report) -> Any:
+    """Gives the observer of a copy: the report, and in `json` mode a line for each thing that goes wrong."""
+    if mode != "json":
+        return report.observe
+
+    def observe(event: Event) -> None:
+        report.observe(event)
+        if event.kind in {"resumed", "stalled", "repaired", "failed"}:
+            error = None if event.error is None else type(event.error).__name__
+            told = {"event": event.kind, "offset": event.offset, "attempt": event.attempt, "error": error}
+            terminal.write_line(json.dumps(told))
+
+    return observe
+
+
+class _Meter:
+    """A thread that tells the face every now and then; the copy itself only counts."""
+
+    def __init__(self, report: Report, face: _Face) -> None:
+        self._report = report
+        self._face = face
+        self._over = threading.Event()
+        self._seen = False
+        self._moved = 0.0
+        self._marks: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._thread = threading.Thread(target=self._run, name="imgstore-meter", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, complete: bool) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._seen:
+            self._face.finish(complete=complete)
+
+    def _run(self) -> None:
+        pause = max(_FIRST, self._face.interval)
+        while not self._over.wait(pause):
+            self._seen = True
+            self._face.update(self._rate())
+            pause = self._face.interval
+
+    def _rate(self) -> float:
+        now, count = self._report.seconds, self._report.bytes
+        if count > self._marks[-1][1]:
+            self._moved = now
+        elif now - self._moved > _SILENCE:
+            return 0.0
+        self._marks.append((now, count))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _WINDOW:
+            self._marks.popleft()
+        then, before = self._marks[0]
+        return (count - before) / max(now - then, 1e-3)
+
+
+class _Bar:
+    """A bar that redraws itself, and goes when it is done."""
+
+    interval = 0.2
+
+    def __init__(self, report: Report, terminal: Terminal, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        console = Console(stderr=True, force_terminal=True)
+        console.width = min(console.width, 110)
+        fields = ("share", "amount", "rate", "left", "resumes")
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            *(TextColumn(f"{{task.fields[{each}]}}", markup=False) for each in fields),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            expand=True,
+        )
+        empty: dict[str, Any] = dict.fromkeys(fields, "")
+        self._task = self._progress.add_task(printable(name), total=None, **empty)
+        self._report = report
+        self._terminal = terminal
+        self._name = name
+        self._plain_line = terminal.write_line
+
+    def update(self, rate: float) -> None:
+        if not self._progress.live.is_started:
+            self._progress.start()
+            self._terminal.write_line = self._line_above
+        fields: dict[str, Any] = {**_amounts(self._report, rate), "resumes": _troubles(self._report)}
+        self._progress.update(self._task, total=self._report.total, completed=self._report.bytes, **fields)
+        self._progress.refresh()
+
+    def finish(self, *, complete: bool) -> None:
+        self._progress.stop()
+        self._terminal.write_line = self._plain_line
+        if complete:
+            self._terminal.say(_summary(self._report, self._name))
+
+    def _line_above(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Lines:
+    """A line every few seconds, for logs and for terminals that cannot redraw."""
+
+    interval = 5.0
+
+    def __init__(self, report: Report, terminal: Terminal, name: str) -> None:
+        self._report = report
+        self._terminal = terminal
+        self._name = name
+
+    def update(self, rate: float) -> None:
+        told = [*_amounts(self._report, rate).values(), _troubles(self._report)]
+        self._terminal.say(f"{self._name}: {', '.join(filter(None, told))}")
+
+    def finish(self, *, complete: bool) -> None:
+        if complete:
+            self._terminal.say(_summary(self._report, self._name))
+
+
+class _Json:
+    """A JSON object on one line, every second."""
+
+    interval = 1.0
+
+    def __init__(self, report: Report, terminal: Terminal) -> None:
+        self._report = report
+        self._terminal = terminal
+        self._rate = 0.0
+
+    def update(self, rate: float) -> None:
+        self._rate = rate
+        told = self._report.as_dict()
+        del told["digests"], told["sources"]
+        told = {"event": "progress", **told, "total": self._report.total, "rate": round(rate)}
+        self._terminal.write_line(json.dumps(told))
+
+    def finish(self, *, complete: bool) -> None:
+        self.update(self._rate)
+
+
+def _face(report: Report, terminal: Terminal, mode: str, name: str) -> _Face | None:
+    if mode == "none" or sys.stderr is None:
+        return None
+    if mode == "json":
+        return _Json(report, terminal)
+    draws = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if mode == "bar" or draws:
+        return _Bar(report, terminal, name if len(name) <= _NAME_WIDTH else "..." + name[3 - _NAME_WIDTH :])
+    return _Lines(report, terminal, name)
+
+
+def _amounts(report: Report, rate: float) -> dict[str, str]:
+    done, total = report.bytes, report.total
+    told = {
+        "share": "",
+        "amount": show_size(done),
+        "rate": f"{show_size(rate)}/s" if rate >= 1 else "waiting",
+        "left": "",
+    }
+    if total:
+        told["share"] = f"{done * 100 // total}%"
+        told["amount"] = f"{show_size(done)} of {show_size(total)}"
+        if rate >= 1:
+            told["left"] = f"{show_seconds(math.ceil((total - done) / rate))} left"
+    return told
+
+
+def _troubles(report: Report) -> str:
+    return show_count(report.resumes, "resume") if report.resumes else ""
+
+
+def _summary(report: Report, name: str) -> str:
+    told = f"{name}: {show_size(report.bytes)} in {show_seconds(report.seconds)}"
+    told += f", {show_size(report.bytes / max(report.seconds, 1e-3))}/s"
+    return f"{told}, {_troubles(report)}" if report.resumes else told

@@ -1,0 +1,174 @@
+"""What a command says: data to standard output; diagnostics, one line each, to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from imgstore.cli.status import exit_status
+from imgstore.errors import AlreadyExistsError, ConfigError, ImgstoreError, StoreError, redact_url
+
+# The resumes are told by the meter and the report; their warnings would say it a third time.
+_QUIET: Final = "imgstore.layers.resume"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>)]*[^\s'\"<>).,:;]")
+_SECRET_LIMIT: Final = 4  # a shorter one would blot out innocent text
+
+
+class Terminal:
+    """Standard output and error of one run, and the secrets that must not reach them."""
+
+    def __init__(self, closed: frozenset[int] = frozenset()) -> None:
+        """Takes the standard descriptors that were closed when the process started."""
+        self.closed = closed
+        self.debug = False
+        self.where: str | None = None  # what is read
+        self.json: Callable[[], dict[str, Any]] | None = None  # gives the final object as far as it is known
+        self.write_line: Callable[[str], None] = _write_error_line
+        self._secrets: set[str] = set()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Never shows these."""
+        self._secrets.update(each for each in secrets if len(each) >= _SECRET_LIMIT)
+
+    def scrubbed(self, text: str) -> str:
+        """Gives `text` without secrets: those it knows, and what a URL may hold of them."""
+        text = _URL.sub(lambda found: redact_url(found[0]), text)
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "...")
+        return text
+
+    def say(self, text: str) -> None:
+        """Writes one line to standard error, whatever is in `text`."""
+        self.write_line(printable(self.scrubbed(f"imgstore: {text}")))
+
+    def print(self, text: str) -> None:
+        """Writes a line to standard output; a reader that went away is no error.
+
+        Raises: ConfigError when it is closed; NoSpaceError, StorageIOError.
+        """
+        if 1 in self.closed:
+            raise ConfigError("standard output is closed")
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except OSError as exc:
+            # What is still buffered would fail again, and louder, when the interpreter ends.
+            _drop_output()
+            if exc.errno != errno.EPIPE:
+                from imgstore.publish import file_error
+
+                raise file_error(exc, "cannot write to standard output") from exc
+
+    def print_json(self, what: Mapping[str, Any]) -> None:
+        """Writes one object on one line to standard output."""
+        self.print(self.scrubbed(json.dumps(what)))
+
+    def failed(self, error: BaseException) -> int:
+        """Tells of the error that ends the command, and gives the exit status."""
+        status = exit_status(error)
+        if self.debug:
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self.write_line(printable(self.scrubbed(line)))
+        self.say(sentence(error, self.where))
+        if self.json is not None:
+            with contextlib.suppress(ImgstoreError):  # nothing more can be told
+                self.print_json({**self.json(), "error": {**_fields(error), "status": status}})
+        return status
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Shows the library's warnings, and with `debug` all its records."""
+        logger = logging.getLogger("imgstore")
+        handler = _LineHandler(self)
+        before = logger.level
+        logger.addHandler(handler)
+        if self.debug:
+            logger.setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+
+
+class _LineHandler(logging.Handler):
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.DEBUG if terminal.debug else logging.WARNING)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._terminal.debug or record.name != _QUIET:
+            self._terminal.say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def sentence(error: BaseException, where: str | None = None) -> str:
+    """Gives one line for a person: what went wrong, of what, and what would do."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if not isinstance(error, ImgstoreError):
+        # The text of a foreign exception may hold anything; --debug shows it scrubbed.
+        return f"unexpected {type(error).__name__}; this is a bug: please report it with what --debug shows"
+    said = error.message or type(error).__name__
+    if isinstance(error, AlreadyExistsError):
+        said += "; --force replaces it"
+    if isinstance(error, StoreError):
+        said += _circumstances(error)
+        if where and error.key is not None and where not in said:
+            said = f"{where}: {said}"
+    return said
+
+
+def _circumstances(error: StoreError) -> str:
+    told = []
+    if error.offset and str(error.offset) not in error.message:
+        told.append(f"at byte {error.offset}")
+    cause = error.__cause__
+    if isinstance(cause, ImgstoreError) and cause.message and cause.message not in error.message:
+        told.append(f"last: {cause.message}")
+    if error.request_id:
+        told.append(f"request {error.request_id}")
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _fields(error: BaseException) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": type(error).__name__, "message": sentence(error)}
+    if isinstance(error, ImgstoreError):
+        fields["message"] = error.message
+        for name in ("offset", "attempts", "request_id", "retryable", "resumable"):
+            fields[name] = getattr(error, name)
+    return fields
+
+
+def printable(text: str) -> str:
+    """Gives `text` as one line in which nothing can steer a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def table(rows: Iterable[tuple[str, str]]) -> str:
+    """Gives names and values in two aligned columns."""
+    told = list(rows)
+    width = max(len(name) for name, _ in told)
+    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in told)
+
+
+def _drop_output() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
+def _write_error_line(line: str) -> None:
+    if sys.stderr is None:
+        return
+    # A standard error that is gone is no reason to fail.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(line + os.linesep)
+        sys.stderr.flush()

@@ -1,0 +1,177 @@
+"""The source of a command: a location with its store, layers and call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgstore.cli import options
+from imgstore.cli.location import Location
+from imgstore.cli.output import Terminal
+from imgstore.errors import ConfigError, NotFoundError, UnsafeLocationError
+from imgstore.model import Call, Event, ObjectInfo
+from imgstore.store import Store
+from imgstore.stream import ByteStream
+
+# The options that say how to ask a web server; a path that comes with one is a mistake.
+_HTTP = (
+    "headers",
+    "user",
+    "password_file",
+    "token_file",
+    "netrc",
+    "netrc_file",
+    "ca_file",
+    "client_cert",
+    "client_key",
+    "proxy",
+    "url_command",
+    "allow_private",
+)
+_RECEIVE_LIMIT = 20.0  # seconds; a longer stall window is for trickles, not for silence
+# Of these, the ones that are options of the driver by the same name.
+_AS_THEY_ARE = ("token_file", "ca_file", "client_cert", "client_key", "proxy", "allow_private")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image that can be read. `name` is short, for a bar."""
+
+    location: Location
+    store: Store | None
+    key: str
+    call: Call
+    name: str = field(default="-")
+
+    def open(self, offset: int = 0, length: int | None = None) -> ByteStream:
+        """Opens the bytes of a range. Raises: as `Store.get`."""
+        if self.store is None:
+            from imgstore.transfer.standard import standard_input
+
+            return standard_input(call=self.call)
+        return self.store.get(self.key, offset, length, call=self.call)
+
+    def stat(self) -> ObjectInfo:
+        """Describes the image. Raises: as `Store.stat`; ConfigError for standard input."""
+        if self.store is None:
+            raise ConfigError("standard input has nothing to show; name a file or a URL")
+        return self.store.stat(self.key, call=self.call)
+
+
+@contextlib.contextmanager
+def opened(
+    location: Location,
+    given: dict[str, Any],
+    terminal: Terminal,
+    observe: Callable[[Event], None] | None = None,
+) -> Iterator[Source]:
+    """Gives the source that `location` and the options make; closed at the end. Nothing is requested."""
+    used = [name for name in _HTTP if given[name]]
+    if location.kind != "url" and used:
+        raise ConfigError(f"--{_flag(used[0])} is for URLs; {location.shown} is none")
+    terminal.where = location.shown
+    call = Call(observe=observe)
+    if given["timeout"] is not None:
+        call = call.within(given["timeout"])
+    if location.kind == "standard":
+        yield _standard(location, given, terminal, call)
+        return
+    driver, key, name = _url(location, given, terminal) if location.kind == "url" else _file(location)
+    driver.store_id = location.shown
+    with _layered(driver, given) as store:
+        yield Source(location, store, key, call, name)
+
+
+def _standard(location: Location, given: dict[str, Any], terminal: Terminal, call: Call) -> Source:
+    for name in ("stall_timeout", "limit_rate", "no_resume"):
+        if given[name]:
+            raise ConfigError(f"--{_flag(name)} does nothing for standard input; leave it out")
+    if 0 in terminal.closed:
+        raise ConfigError("standard input is closed")
+    return Source(location, None, "-", call)
+
+
+def _layered(driver: Store, given: dict[str, Any]) -> Store:
+    from imgstore.stack import LayerSettings, build
+
+    settings: dict[str, Any] = {"rate_limit": given["limit_rate"]}
+    if given["stall_timeout"] is not None:
+        settings["stall_timeout"] = given["stall_timeout"]
+    if given["no_resume"]:
+        settings["resume_attempts"] = 0
+    return build(driver, LayerSettings(**settings))
+
+
+def _file(location: Location) -> tuple[Store, str, str]:
+    from imgstore.backends.filesystem import FilesystemStore
+
+    path = location.text
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"there is no file {path}") from None
+    except OSError:
+        pass  # the store says what is wrong with it
+    else:
+        _check_kind(path, found.st_mode)
+    # A link that the user typed is followed; the store follows none.
+    folder, name = os.path.split(os.path.realpath(path))
+    return FilesystemStore(data_dir=folder), name, os.path.basename(path)
+
+
+def _check_kind(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise UnsafeLocationError(f"{path} is a folder; name a file in it")
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        raise UnsafeLocationError(f"{path} is a pipe or socket; read it as standard input: - < {path}")
+    if stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+        raise UnsafeLocationError(f"{path} is a device; read it as standard input: - < {path}")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UnsafeLocationError(f"{path} is no UTF-8; read it as standard input: - < FILE") from None
+
+
+def _url(location: Location, given: dict[str, Any], terminal: Terminal) -> tuple[Store, str, str]:
+    from imgstore.backends.http import HttpStore
+
+    settings = {name: given[name] for name in _AS_THEY_ARE if given[name]}
+    if given["stall_timeout"] is not None:
+        # What sends nothing at all is noticed as soon as what trickles.
+        settings["receive_timeout"] = min(given["stall_timeout"], _RECEIVE_LIMIT)
+    settings["headers"] = headers = options.read_headers(given["headers"])
+    terminal.hide(line.partition(":")[2].strip() for line in headers)
+    if given["netrc"] or given["netrc_file"]:
+        settings["netrc"] = given["netrc_file"] or True
+    if given["user"]:
+        settings["username"] = given["user"]
+        settings["password"] = options.password(given["user"], given["password_file"])
+        terminal.hide([settings["password"]])
+    elif given["password_file"]:
+        raise ConfigError("--password-file goes with --user")
+    name = os.path.basename(location.shown.partition("?")[0]) or location.shown
+    if given["url_command"]:
+        # The command is given the path of the URL and prints the one that is requested.
+        _, key = HttpStore.at(location.text)
+        return HttpStore(url_command=given["url_command"], **settings), key, name
+    store, key = HttpStore.at(location.text, **settings)
+    return store, key, name
+
+
+def _flag(name: str) -> str:
+    return {"headers": "header"}.get(name, name).replace("_", "-")
+
+
+def check_output(source: Location, terminal: Terminal) -> None:
+    """Refuses a standard output that is closed, or is `source` itself. Raises: ConfigError."""
+    if 1 in terminal.closed:
+        raise ConfigError("standard output is closed")
+    if source.kind == "path":
+        with contextlib.suppress(OSError):
+            out = os.fstat(1)
+            if stat.S_ISREG(out.st_mode) and os.path.samestat(out, os.stat(source.text)):
+                raise ConfigError(f"{source.text} is the file that standard output goes to")

@@ -1,0 +1,108 @@
+"""Locations as they are typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgstore.cli.location import parse, same_file
+from imgstore.errors import ConfigError
+from tests import canary
+
+
+@pytest.mark.parametrize(
+    "text", ["a.img", "./a:b", "/var/a.img", "dir/a:b", "../x", "~/x", "a b", "-x", "caf\udce9", "/a://b"]
+)
+def test_paths(text):
+    found = parse(text)
+    assert (found.kind, found.text, found.shown) == ("path", text, text)
+
+
+def test_the_standard_streams():
+    assert parse("-").kind == "standard"
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("http://host/disk.img", "http://host/disk.img"),
+        ("HTTPS://Host:8443/a%20b.img", "https://Host:8443/a%20b.img"),
+        ("http://[::1]:8080/x", "http://[::1]:8080/x"),
+        ("https://u:{TOKEN}@host/x?X-Amz-Signature={PRESIGNED_QUERY}#f", "https://host/x?..."),
+    ],
+)
+def test_urls(text, shown):
+    text = text.format_map(canary.SECRETS)
+    found = parse(text)
+    assert (found.kind, found.text, found.shown) == ("url", text, shown)
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "empty; it is a path, a URL or -"),
+        (
+            "fast:disk.img",
+            "no store 'fast': none is configured; a path with a colon is written ./fast:disk.img",
+        ),
+        ("a:b:c", "written ./a:b:c"),
+        (":x", "written ./:x"),
+        ("c:", "written ./c:"),
+        ("a:b/c", "written ./a:b/c"),
+        ("http:disk.img", "http:... is no URL; one is http://HOST/PATH"),
+        ("https:/disk.img", "https:... is no URL; one is https://HOST/PATH"),
+        ("s3://bucket/key", "no S3 driver; a presigned https:// URL"),
+        ("S3://bucket/key", "no S3 driver"),
+        ("swift://container/object", "no Swift driver; a temporary https:// URL"),
+        ("rbd://pool/image@snap", "`rbd export IMAGE - | imgstore cp - FILE`"),
+        ("ftp://host/x", "FTP is not supported; use an http"),
+        ("file:///images/../../etc/shadow", "named by their path, without file://"),
+        ("gopher://host/x", "the schemes are http:// and https://"),
+        ("data://x", "the schemes are http:// and https://"),
+        ("http://", "the URL names no host"),
+        ("http:///path", "the URL names no host"),
+        ("http://:80/", "the URL names no host"),
+        ("http://host:0/", "the URL names no port"),
+        ("http://host:99999/", "host or port is malformed"),
+        ("http://host:x/", "host or port is malformed"),
+        ("http://[::1/", "host or port is malformed"),
+        ("http://host/a b", "holds no ' '; write it percent-encoded"),
+        ("http://host/a\r\nHost: evil", r"holds no '\r'"),
+        ("http://host/a\x00", r"holds no '\x00'"),
+        ("http://host/\x1b[31m", r"holds no '\x1b'"),
+        ("http://host/\u202e", r"holds no '\u202e'"),
+    ],
+)
+def test_what_makes_no_sense_says_what_would_do(text, said):
+    with pytest.raises(ConfigError) as failure:
+        parse(text)
+    assert said in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://u:{TOKEN}@host:x/",
+        "http://u:{TOKEN}@host:99999/?sig={PRESIGNED_QUERY}",
+        "ftp://u:{TOKEN}@host/",
+        "http://host/a b?sig={PRESIGNED_QUERY}",
+        "s3://{TOKEN}@x/?{PRESIGNED_QUERY}",
+        "http://u:{TOKEN}@/",
+    ],
+)
+def test_no_secret_is_repeated(text):
+    with pytest.raises(ConfigError) as failure:
+        parse(text.format_map(canary.SECRETS))
+    assert not canary.found(str(failure.value))
+
+
+def test_one_file_has_many_names(tmp_path):
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    (tmp_path / "b").touch()
+    name = str(tmp_path / "a")
+    assert same_file(name, f"{tmp_path}/./a")
+    assert same_file(name, f"{tmp_path}/link")
+    assert same_file(name, f"{tmp_path}/hard")
+    assert not same_file(name, f"{tmp_path}/b")
+    assert not same_file(name, f"{tmp_path}/missing")
