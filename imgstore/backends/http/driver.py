@@ -23,7 +23,7 @@ from imgstore.backends.http.address import key_of, parse
 from imgstore.backends.http.body import Body, Sized, reading
 from imgstore.backends.http.client import Client, Exchange, TlsFiles
 from imgstore.backends.http.credentials import credentials
-from imgstore.backends.http.dial import Resolve, system_resolve
+from imgstore.backends.http.dial import AddressInfo, Resolve, system_resolve
 from imgstore.backends.http.failures import failure
 from imgstore.backends.http.options import OPTIONS
 from imgstore.backends.http.presign import UrlCommand
@@ -245,9 +245,10 @@ class HttpStore(Store):
         return requester
 
     def _make_requester(self) -> Requester:
-        client = Client(
-            self._tls, resolve=self.resolve, connect_timeout=self._connect_timeout, clock=self.clock
-        )
+        def resolve(host: str, port: int) -> Sequence[AddressInfo]:
+            return self.resolve(host, port)
+
+        client = Client(self._tls, resolve=resolve, connect_timeout=self._connect_timeout, clock=self.clock)
         return Requester(
             client=client,
             # with a lock of its own, which no fork can leave locked
@@ -255,7 +256,7 @@ class HttpStore(Store):
             credentials=self._credentials,
             proxies=self._proxies,
             policy=self._policy,
-            resolve=self.resolve,
+            resolve=resolve,
         )
 
 
