@@ -72,7 +72,9 @@ class Nginx:
         A file that takes another's place is a second younger at least: nginx makes its ETag of the time in
         whole seconds and the size, and takes a quick replacement of the same size for the same file.
         """
-        target, fresh = self.root / name, self.root / f".{name}.new"
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f".{target.name}.new")
         fresh.write_bytes(data)
         if target.exists():
             modified = max(fresh.stat().st_mtime, target.stat().st_mtime + 1)

@@ -45,13 +45,18 @@ class OnNginx(ReadSuite):
         return HttpStore(url=where(self.prefix, ""), **({"ca_file": str(self.nginx.ca)} if self.tls else {}))
 
     def seed(self, key, data):
-        (self.nginx.root / key).parent.mkdir(parents=True, exist_ok=True)
         self.nginx.put(key, data)
 
     replace = seed
 
     def remove(self, key):
         (self.nginx.root / key).unlink()
+
+    def test_folder_of_a_key_is_no_image(self):
+        """A server has folders: nginx leads to the index of one, and refuses to show it."""
+        key = self.image(DATA[:10], "folder/image").rpartition("/")[0]
+        with pytest.raises(PermissionDeniedError):
+            self.subject.get(key)
 
 
 class TestReadDriver(OnNginx):
@@ -89,10 +94,13 @@ class TestReadWithoutValidators(OnNginx):
 
 
 class TestReadStack(OnNginx):
-    """All layers, with one permit."""
+    """All layers; some cases hold several streams at once, so a few permits."""
 
     def store(self):
-        return build(super().store(), LayerSettings(max_streams=1))
+        return build(super().store(), LayerSettings(max_streams=16))
+
+    def test_options_are_the_arguments(self):
+        assert self.subject.OPTIONS == HttpStore.OPTIONS
 
 
 class TestReadStackWithoutValidators(TestReadStack):
@@ -270,13 +278,13 @@ def test_redirects_credentials_and_refusals(nginx, image):
     store, key = store_at(nginx.url("redirect", image))
     with store, store.get(key, 5, 10) as stream:
         assert stream.read() == DATA[5:15]
-    with store_at(nginx.url("auth", image))[0] as store, pytest.raises(AuthenticationError):
-        store.get(key)
+    for prefix, refusal in [("auth", AuthenticationError), ("403", PermissionDeniedError)]:
+        store, key = store_at(nginx.url(prefix, image))
+        with store, pytest.raises(refusal):
+            store.get(key)
     store, key = store_at(nginx.url("auth", image), username=nginx.user, password=nginx.password)
     with store, store.get(key, 5, 10) as stream:
         assert stream.read() == DATA[5:15]
-    with store_at(nginx.url("403", image))[0] as store, pytest.raises(PermissionDeniedError):
-        store.get(key)
 
 
 def test_tls_is_verified_and_a_private_authority_can_be_trusted(nginx, image):
