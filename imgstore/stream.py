@@ -174,20 +174,24 @@ class ByteStream:
         if size == 0:
             return b""
         left = None if self._total is None else self._total - self.delivered
-        if size < 0:
-            size = READ_ALL_LIMIT + 1 if left is None else left
-            if size > READ_ALL_LIMIT and left is not None:
-                raise ValueError(f"read() would hold {size} bytes in memory; give a size, or use chunks()")
+        everything = size < 0
+        if everything:
+            size = READ_ALL_LIMIT + 1
+            if left is not None and left > READ_ALL_LIMIT:
+                raise ValueError(f"read() would hold {left} bytes in memory; give a size, or use chunks()")
         wanted = size if left is None else min(size, left)
-        data = bytearray(min(wanted, READ_ALL_LIMIT + 1))
+        # where the size is not known, what was asked for may be far above what comes: it grows with that
+        data = bytearray(min(wanted, READ_ALL_LIMIT) if left is None else wanted)
         filled = 0
-        with memoryview(data) as view:
-            while filled < len(data):
-                count = self.readinto(view[filled:])
-                if not count:
-                    break
-                filled += count
-        if filled > READ_ALL_LIMIT and size > READ_ALL_LIMIT and left is None:
+        while filled < wanted:
+            if filled == len(data):
+                data += bytes(min(filled, wanted - filled))
+            with memoryview(data)[filled:] as view:
+                count = self.readinto(view)
+            if not count:
+                break
+            filled += count
+        if everything and filled > READ_ALL_LIMIT:
             raise ValueError("read() would hold more than 64 MiB in memory; give a size, or use chunks()")
         del data[filled:]
         return bytes(data)
@@ -244,7 +248,9 @@ class ByteStream:
     def _enter(self) -> None:
         """Takes the stream for this thread; whoever entered releases `_busy`."""
         if not self._busy.acquire(blocking=False):
-            raise UnsupportedError("two threads read one stream; each needs its own", key=self.info.key)
+            raise UnsupportedError(
+                "two threads read one stream; each needs its own", key=self.info.key, store=self._store
+            )
         try:
             if self._closed:
                 raise ValueError("the stream is closed")
