@@ -185,9 +185,15 @@ class ResumePlan:
             final = self.action.error
             final.offset = self.at
             final.attempts = self.attempts
-            if final is not error and final.__cause__ is None:
+            final.request_id = error.request_id
+            if final is not error:
                 final.__cause__ = error
-            final.request_id = final.request_id or error.request_id
+
+    def completed(self) -> None:
+        """The body broke off with its size unknown, but what was delivered has the whole image's digest."""
+        self.end = self.at
+        self._budget.succeed()
+        self.action = Finish()
 
     def mismatch(self) -> DigestMismatchError:
         """What to raise when the bytes of the whole image do not have the digest that was promised."""
@@ -215,7 +221,7 @@ class ResumePlan:
             self._version = self._version or info.version
             whole = self.start == 0 and (self._stop is None or self._stop == info.size)
             self.digest = _usable_digest(info) if whole else None
-        if self.end is None and info.size is not None:
+        if info.size is not None:
             self.end = info.size if self._stop is None else min(self._stop, info.size)
 
     def _deliver(self, count: int) -> None:
@@ -261,7 +267,7 @@ class ResumePlan:
     def _proof_too_dear(self) -> bool:
         delivered = self.at - self.start
         whole = delivered if self.end is None else self.end - self.start
-        return self.info is not None and self.refetched + delivered > self._proof_limit * whole
+        return self.refetched + delivered > self._proof_limit * whole
 
 
 def exhausted(error: TransientError, why: str) -> ImgstoreError:

@@ -42,7 +42,7 @@ class LimitLayer(Layer):
 
     def _acquire(self, call: Call) -> None:
         while self._permits is not None and not self._permits.acquire(timeout=_POLL):
-            call.check(self.clock, store=self.store_id)
+            call.check(self.clock)
 
     def _release(self) -> None:
         if self._permits is not None:
@@ -55,8 +55,8 @@ class LimitLayer(Layer):
         seconds = self._bandwidth.debt()
         remaining = call.remaining(self.clock)
         began = self.clock.now()
+        # The stream inside has the same call: it says what ended the wait.
         self.clock.sleep(seconds if remaining is None else min(seconds, remaining), call.cancel)
-        call.check(self.clock, store=self.store_id)
         return self.clock.now() - began
 
     def portion(self, buffer: memoryview) -> memoryview:

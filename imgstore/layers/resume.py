@@ -13,7 +13,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from imgstore.errors import DeadlineExceededError, ImgstoreError, StalledError, TimedOutError, TransientError
+from imgstore.errors import (
+    DeadlineExceededError,
+    ImgstoreError,
+    StalledError,
+    TimedOutError,
+    TransientError,
+    TruncatedError,
+)
 from imgstore.layers import _resume_facets as facets
 from imgstore.layers._resume_plan import (
     PROOF_ALGORITHM,
@@ -278,7 +285,7 @@ class _Spliced:
         count = self._receive(self._opened.readinto, buffer)
         if count and self._hash is not None:
             self._hash.update(buffer[:count])
-        finished = count is not None and isinstance(self._plan.action, Finish)
+        finished = isinstance(self._plan.action, Finish)
         if finished and self._plan.digest is not None and self._hash.hexdigest() != self._plan.digest[1]:
             raise self._plan.mismatch()
         return count
@@ -316,6 +323,9 @@ class _Spliced:
         was_reading = self._stream is not None
         self.close()
         self._stream = None
+        if isinstance(error, TruncatedError) and self._is_whole():
+            self._plan.completed()
+            return
         self._plan.failed(error, waited)
         if isinstance(self._plan.action, Raise):
             return
@@ -325,6 +335,12 @@ class _Spliced:
         if isinstance(error, StalledError) or (was_reading and isinstance(error, TimedOutError)):
             self._emit("stalled", error=error)
         self._layer.warn("get", self._key, self._plan.at, self._plan.attempts, error)
+
+    def _is_whole(self) -> bool:
+        """Whether the digest proves an end that the protocol did not."""
+        if self._plan.end is not None or self._plan.digest is None or self._hash is None:
+            return False
+        return bool(self._hash.hexdigest() == self._plan.digest[1])
 
     def _emit(self, kind: Any, **fields: Any) -> None:
         fields.setdefault("offset", self._plan.at)

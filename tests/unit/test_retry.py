@@ -34,7 +34,7 @@ def test_a_break_after_progress_is_not_counted_and_pauses_like_a_first_one():
     assert isinstance(budget.spend(LOST), str)
 
 
-@pytest.mark.parametrize("count, refunded", [(REFUND - 1, False), (REFUND, True), (REFUND + 1, True)])
+@pytest.mark.parametrize("count, refunded", [(65_535, False), (65_536, True), (65_537, True)])
 def test_64_kib_refund_the_tries(count, refunded):
     budget = Budget(2, TokenBucket())
     budget.spend(LOST)
@@ -129,6 +129,23 @@ def test_progress_gives_the_tokens_back_once_with_one_on_top():
     budget.progress(REFUND)
     budget.succeed()
     assert bucket.tokens == 451
+
+
+def test_calls_of_many_threads_take_turns_at_the_bucket():
+    turns = []
+
+    class Turns:
+        def __enter__(self):
+            turns.append(bucket.tokens)
+
+        def __exit__(self, *_):
+            turns.append(bucket.tokens)
+
+    bucket = TokenBucket()
+    bucket._lock = Turns()
+    bucket.take(LOST)
+    bucket.give_back(0)
+    assert turns == [500, 495, 495, 496]
 
 
 def test_a_bucket_never_holds_more_than_it_began_with():

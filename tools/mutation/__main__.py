@@ -7,10 +7,13 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tools.mutation.gate import HERE, Findings, Gate, snapshot
+from tools.mutation.harness import SURVIVED
+from tools.mutation.mutants import Mutant
 
 
 def main() -> int:
@@ -20,7 +23,8 @@ def main() -> int:
         gate = Gate(snapshot(options.root, Path(folder)), options.data, parallel=options.jobs)
         problems = gate.prove(gate.safety_lines) if not options.modules else []
         modules = [] if options.safety else options.modules or list(gate.modules)
-        results = [_examined(gate, each) for each in modules]
+        wanted = _alive(options.again) if options.again else lambda _: True
+        results = [_examined(gate, each, wanted) for each in modules]
     for found, _ in results:
         problems += found.problems
     if options.json:
@@ -39,16 +43,27 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--safety", action="store_true", help="the safety lines alone")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--json", type=Path, help="writes every mutant and its end to this file")
+    parser.add_argument("--again", type=Path, help="only what was alive by this file of an earlier --json")
     parser.add_argument("--root", type=Path, default=HERE.parent.parent, help="the tree to examine")
     parser.add_argument("--data", type=Path, default=HERE, help="where modules.toml and the other lists are")
     return parser.parse_args()
 
 
-def _examined(gate: Gate, module: str) -> tuple[Findings, dict[str, Any]]:
+def _alive(earlier: Path) -> Callable[[Mutant], bool]:
+    alive = {
+        Mutant(part["module"], each["scope"], each["code"], each["change"], each["nth"])
+        for part in json.loads(earlier.read_text())
+        for each in part["mutants"]
+        if each["verdict"] == SURVIVED
+    }
+    return alive.__contains__
+
+
+def _examined(gate: Gate, module: str, wanted: Callable[[Mutant], bool]) -> tuple[Findings, dict[str, Any]]:
     began = time.monotonic()
     mutants: list[dict[str, Any]] = []
     found = Findings(module)
-    for each in gate.examine(module):
+    for each in gate.examine(module, wanted):
         if isinstance(each, Findings):
             found = each
         else:

@@ -6,10 +6,11 @@ its reason: that no test could tell it from the module as it is, or why none doe
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ LEAST_KILLED = 0.95
 HERE = Path(__file__).parent
 # A mutant that is slower than the module itself by this much runs in circles.
 _SLOWER, _GRACE = 10, 5.0
-_NOT_COPIED = (".git", ".venv*", "*.egg-info", ".*_cache", ".hypothesis", "build", "dist")
+_NOT_COPIED = (".*", "*.egg-info", "build", "dist")
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,10 @@ class Gate:
     def mutants(self, module: str) -> list[Mutant]:
         return list(mutants(self._source(module), module, str(self.root / module)))
 
-    def examine(self, module: str) -> Iterator[Outcome | Findings]:
-        """Runs every mutant of `module`; gives each outcome as it comes, and the findings last."""
+    def examine(
+        self, module: str, wanted: Callable[[Mutant], bool] = lambda _: True
+    ) -> Iterator[Outcome | Findings]:
+        """Runs the `wanted` mutants of `module`; gives each outcome as it comes, and the findings last."""
         findings = Findings(module)
         tests = self.modules[module]
         limit, problem = self._unchanged(module, tests)
@@ -102,7 +105,9 @@ class Gate:
             findings.problems.append(problem)
             yield findings
             return
-        jobs = (Job(each, module, tests, each.program, limit) for each in self.mutants(module))
+        jobs = (
+            Job(each, module, tests, each.program, limit) for each in self.mutants(module) if wanted(each)
+        )
         for outcome in self._harness.run(jobs):
             findings.outcomes.append(outcome)
             yield outcome
@@ -162,7 +167,13 @@ class Gate:
 
 def snapshot(tree: Path, target: Path) -> Path:
     """Copies what tests need of `tree`, so that nobody's editing changes what a long run examines."""
-    return Path(shutil.copytree(tree, target / "tree", ignore=shutil.ignore_patterns(*_NOT_COPIED)))
+
+    def copied(source: str, destination: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # an editor's, or a test's, gone meanwhile
+            shutil.copy2(source, destination)
+
+    ignored = shutil.ignore_patterns(*_NOT_COPIED)
+    return Path(shutil.copytree(tree, target / "tree", ignore=ignored, copy_function=copied))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -139,6 +139,8 @@ def _child(root: Path, job: Job, output: Path) -> NoReturn:
         # As in CI: the same change gives the same verdict, and a skipped test proves nothing.
         os.environ["CI"] = "true"
         sys.path.insert(0, str(root))
+        # The tree is a copy: the tests' bytecode is kept there from one mutant to the next.
+        sys.dont_write_bytecode = False
         status = _tested(root, job)
     except BaseException:
         traceback.print_exc()

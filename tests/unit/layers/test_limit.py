@@ -224,6 +224,23 @@ def test_the_bandwidth_is_shared_by_all_streams():
     assert inner.clock.elapsed == pytest.approx(2 - 0.25)
 
 
+def test_threads_take_turns_at_the_bandwidth():
+    store, _ = limited(rate_limit=1000)
+    bandwidth, turns = store._bandwidth, []
+
+    class Turns:
+        def __enter__(self):
+            turns.append(bandwidth._free_at)
+
+        def __exit__(self, *_):
+            turns.append(bandwidth._free_at)
+
+    bandwidth._lock = Turns()
+    bandwidth.debt()
+    bandwidth.charge(250)
+    assert turns == [1000.0, 1000.0, 1000.0, 1000.25]
+
+
 def test_bandwidth_that_nobody_used_is_not_saved_up():
     store, inner = limited(rate_limit=1000)
     with store.get("image", 0, 1000) as stream:
@@ -296,6 +313,7 @@ def test_cancelling_the_stream_alone_ends_its_wait_for_bandwidth():
     with pytest.raises(OperationCancelledError):
         stream.readinto(bytearray(1))
     assert woken == [True]
+    assert inner.raws[0].aborted
     assert not token.cancelled
     assert other.readinto(bytearray(1)) == 1
 

@@ -16,6 +16,7 @@ from imgstore.errors import (
     PermanentError,
     ProtocolViolationError,
     RetriesExhaustedError,
+    StalledError,
     ThrottledError,
     TimedOutError,
     TruncatedError,
@@ -66,6 +67,15 @@ def test_a_range_stays_the_range_that_was_asked():
     store, inner = resuming(Attempt(at=5000, error=LOST), Attempt())
     assert read_all(store, 1000, 9000) == DATA[1000:10_000]
     assert inner.asked == [(1000, 10_000, None), (5000, 10_000, "v1")]
+
+
+def test_a_break_is_told_once_the_read_goes_on():
+    store, _ = resuming(Attempt(at=7, error=LOST), Attempt(refuse=TimedOutError("slow")), Attempt())
+    events, _kinds = events_of(store)
+    (event,) = events
+    assert (event.kind, event.store, event.key, event.offset) == ("resumed", "scripted", "image", 7)
+    assert event.attempt == 3
+    assert isinstance(event.error, TimedOutError)
 
 
 def test_a_clean_early_end_is_a_break():
@@ -187,6 +197,70 @@ def test_without_a_version_a_change_of_any_byte_is_found(changed_at):
     assert raised.value.offset == 150_000
 
 
+def test_what_is_received_again_passes_through_64_kib():
+    store, _ = resuming(Attempt(serve_from=0))
+    events = []
+    store.get("image", 200_000, 10, call=Call(observe=events.append)).read()
+    assert [(event.kind, event.count) for event in events] == [
+        *[("refetched", 65_536)] * 3,
+        ("refetched", 200_000 - 3 * 65_536),
+    ]
+
+
+def test_only_what_is_received_again_is_told_so():
+    store, _ = resuming(
+        Attempt(at=150_000, error=LOST, version=None),
+        Attempt(at=100_000, error=LOST, version=None),
+        Attempt(version=None),
+    )
+    events, _kinds = events_of(store)
+    assert sum(event.count for event in events if event.kind == "refetched") == 250_000
+
+
+def test_a_size_learnt_while_proving_ends_the_read():
+    receives = []
+
+    def hang_up_on_the_third():
+        receives.append(None)
+        if len(receives) == 3:
+            raise LOST
+
+    first = Attempt(size=None, version=None, before=hang_up_on_the_third)
+    store, inner = resuming(first, Attempt(version=None))
+    assert read_all(store, piece=200_000) == DATA
+    assert len(inner.asked) == 2
+
+
+@pytest.mark.parametrize("version, digests", [(None, {}), (None, {"md5": hashlib.md5(DATA).hexdigest()})])
+def test_a_hash_that_guards_against_accidents_is_no_matter_of_security(version, digests, monkeypatch):
+    new, asked = hashlib.new, []
+
+    def watched(name, **options):
+        asked.append(options)
+        return new(name, **options)
+
+    monkeypatch.setattr(hashlib, "new", watched)  # a FIPS build refuses md5 else
+    attempt = {"version": version, "digests": digests}
+    store, _ = resuming(Attempt(at=5000, error=LOST, **attempt), Attempt(**attempt))
+    assert read_all(store) == DATA
+    assert asked
+    assert all(options == {"usedforsecurity": False} for options in asked)
+
+
+def test_nothing_stays_open_where_the_first_open_fails_late(monkeypatch):
+    store, inner = resuming(Attempt(digests={"sha256": SHA256}))
+    kept = []
+    inner.get = lambda *args, **options: kept.append(ScriptedStore.get(inner, *args, **options)) or kept[-1]
+
+    def refuse(name, **options):
+        raise ValueError(name)
+
+    monkeypatch.setattr(hashlib, "new", refuse)
+    with pytest.raises(PermanentError):
+        store.get("image")
+    assert inner.raws[0].closed
+
+
 def test_a_break_in_the_proof_begins_it_again():
     store, inner = resuming(
         Attempt(at=150_000, error=LOST, version=None),
@@ -246,8 +320,10 @@ def test_an_end_that_cannot_be_proven_is_not_tried_again():
 
 def test_a_trickle_is_replaced_by_another_stream():
     store, inner = resuming(Attempt(each=1, seconds=1.0), Attempt(), stall_timeout=15.0)
-    _events, kinds = events_of(store)
+    events, kinds = events_of(store)
     assert kinds == ["stalled", "resumed"]
+    assert [event.offset for event in events] == [15, 15]
+    assert type(events[0].error) is type(events[1].error) is StalledError
     assert inner.asked[1][0] == 15
     assert 15.0 <= inner.clock.elapsed <= 16.0
 
@@ -259,6 +335,84 @@ def test_a_stalled_byte_is_delivered_before_the_stream_is_dropped():
     assert stream.readinto(buffer) == 1
     assert inner.raws[0].closed
     assert stream.read() == DATA[1:]
+
+
+def test_a_stalled_stream_is_closed_before_the_pause_even_if_others_hold_it():
+    store, inner = resuming(Attempt(each=1, seconds=20.0), Attempt())
+    kept = []
+    inner.get = lambda *args, **options: kept.append(ScriptedStore.get(inner, *args, **options)) or kept[-1]
+    stream = store.get("image")
+    stream.readinto(bytearray(10))
+    assert inner.raws[0].closed
+
+
+def test_the_pause_counts_and_nothing_else_is_made_up():
+    store, inner = resuming(Attempt(each=1, seconds=1.0), resume_attempts=3)
+    with pytest.raises(RetriesExhaustedError):
+        read_all(store)
+    assert [start for start, _, _ in inner.asked] == [0, 15, 30]
+
+
+def test_short_waits_are_no_stall():
+    slow = {"each": 1, "seconds": 1.0}
+    store, inner = resuming(
+        Attempt(refuse=LOST, opening=0.5),
+        Attempt(at=1, error=LOST, opening=0.5, **slow),
+        Attempt(opening=0.5, **slow),
+    )
+    events = []
+    with store.get("image", 0, 9, call=Call(observe=events.append)) as stream:
+        assert stream.read() == DATA[:9]
+    assert [event.kind for event in events] == ["resumed"]
+    assert len(inner.asked) == 3
+
+
+def test_time_held_on_our_own_side_is_no_stall():
+    def hold():
+        inner.raws[-1].held = getattr(inner.raws[-1], "held", 0.0) + 60.0
+        inner.clock.elapsed += 60.0
+
+    store, inner = resuming(Attempt(each=1, seconds=1.0, before=hold))
+    with store.get("image", 0, 9) as stream:
+        assert stream.read() == DATA[:9]
+    assert len(inner.asked) == 1
+
+
+def test_a_failure_after_a_time_held_is_no_stall():
+    def hold():
+        inner.raws[-1].held = getattr(inner.raws[-1], "held", 0.0) + 60.0
+        inner.clock.elapsed += 60.0
+
+    slow = {"each": 1, "seconds": 1.0, "before": hold}
+    store, inner = resuming(Attempt(at=1, error=LOST, **slow), Attempt(**slow))
+    with store.get("image", 0, 9) as stream:
+        assert stream.read() == DATA[:9]
+    assert len(inner.asked) == 2
+
+
+def test_time_held_before_hides_no_stall():
+    def hold():
+        inner.raws[-1].held = 500.0
+
+    store, inner = resuming(Attempt(each=1, seconds=1.0, before=hold), Attempt())
+    stream = store.get("image")
+    hold()
+    stream.read()
+    assert inner.asked[1][0] == 15
+
+
+def test_a_wait_for_a_permit_inside_is_no_stall():
+    class Held(ScriptedStore):
+        def _open(self, *args):
+            opened = super()._open(*args)
+            self.clock.elapsed += 100.0
+            opened.raw.held = 100.0
+            return opened
+
+    inner = Held(Attempt(each=1, seconds=1.0))
+    with ResumeLayer(inner).get("image", 0, 9) as stream:
+        assert stream.read() == DATA[:9]
+    assert len(inner.asked) == 1
 
 
 def test_the_callers_own_time_is_no_stall():
@@ -279,6 +433,17 @@ def test_silence_counts_as_a_stall():
 def test_a_slow_open_is_no_stall():
     store, _ = resuming(Attempt(refuse=TimedOutError("slow")), Attempt())
     assert events_of(store)[1] == []
+    store, _ = resuming(Attempt(at=9, error=LOST), Attempt(refuse=TimedOutError("slow")), Attempt())
+    assert events_of(store)[1] == ["resumed"]
+
+
+def test_a_failure_that_ends_the_read_is_neither_told_nor_logged_as_a_try(caplog):
+    store, _ = resuming(Attempt(at=5000, error=TimedOutError("silence")), resume_attempts=1)
+    events = []
+    with pytest.raises(RetriesExhaustedError):
+        read_all(store, call=Call(observe=events.append))
+    assert events == []
+    assert caplog.records == []
 
 
 def test_retry_after_is_waited_out():
@@ -301,6 +466,13 @@ def test_a_pause_that_would_outlast_the_deadline_is_not_begun():
         store.get("image")
     assert inner.clock.slept == []
     assert isinstance(raised.value.__cause__, ThrottledError)
+
+
+def test_a_pause_of_all_the_time_that_is_left_is_not_begun():
+    store, inner = resuming(Attempt(refuse=ThrottledError("busy", retry_after=10.0)), deadline=10.0)
+    with pytest.raises(DeadlineExceededError):
+        store.get("image")
+    assert inner.clock.slept == []
 
 
 def test_the_deadline_ends_a_read_between_two_receives():
@@ -393,8 +565,26 @@ def test_one_warning_a_second_and_none_lost_to_debug(caplog):
     levels = [record.levelname for record in caplog.records]
     assert levels == ["WARNING", "DEBUG", "DEBUG"]
     message = caplog.records[0].getMessage()
-    for told in ("scripted", "image", "offset 10", "try 2", "ConnectionLostError", "req-7"):
+    for told in ("scripted: get of 'image'", "offset 10", "try 2", "ConnectionLostError", "req-7"):
         assert told in message
+
+
+def test_a_warning_a_second(caplog):
+    store, inner = resuming()
+    for elapsed in (0.0, 0.75, 1.0, 1.25, 2.0):
+        inner.clock.elapsed = elapsed
+        store.warn("get", "image", 0, 1, LOST)
+    assert [record.levelname for record in caplog.records] == [
+        "WARNING", "DEBUG", "WARNING", "DEBUG", "WARNING",
+    ]  # fmt: skip
+
+
+def test_a_stat_has_the_deadline_of_the_layer_and_its_name_in_the_log(caplog):
+    store, inner = resuming(Attempt(refuse=LOST), Attempt(), deadline=9.0)
+    began = inner.clock.time()
+    assert store.stat("image").size == len(DATA)
+    assert {call.deadline for call in inner.calls} == {began + 9.0}
+    assert "scripted: stat of 'image' goes on at offset 0, try 2" in caplog.text
 
 
 def test_stat_is_tried_again_and_costs_what_it_must():

@@ -116,9 +116,10 @@ def test_another_version_on_reopening_is_an_error():
     made = broken_at(opened(plan()), 400)
     error = made.opened(info(version="v2"), 0, 0.0)
     assert isinstance(error, VersionChangedError)
-    assert "version" in str(error)
+    assert str(error) == "the store changed the image's version in mid-read"
     made.failed(error, 0.0)
     assert error_of(made) is error
+    assert error.__cause__ is None
     assert (error.offset, error.attempts) == (400, 2)
 
 
@@ -133,7 +134,9 @@ def test_another_size_on_reopening_is_an_error(version):
 
 def test_another_digest_on_reopening_is_an_error():
     made = broken_at(opened(plan(), info(sha256="aa", md5="bb")), 400)
-    assert isinstance(made.opened(info(sha256="ab"), 0, 0.0), VersionChangedError)
+    error = made.opened(info(sha256="ab"), 0, 0.0)
+    assert isinstance(error, VersionChangedError)
+    assert str(error) == "the image's digest changed in mid-read"
 
 
 def test_a_digest_more_or_less_on_reopening_is_none():
@@ -156,6 +159,13 @@ def test_a_permanent_error_at_first_is_final():
     made.failed(denied, 0.0)
     assert error_of(made) is denied
     assert (denied.offset, denied.attempts) == (0, 1)
+
+
+def test_a_permanent_error_is_final_whatever_it_says_of_itself():
+    made = plan()
+    denied = PermissionDeniedError("no", retryable=True)
+    made.failed(denied, 0.0)
+    assert error_of(made) is denied
 
 
 def test_an_unsatisfiable_range_at_first_stays_what_it_is():
@@ -213,6 +223,12 @@ def test_truncation_of_an_image_of_unknown_size_stays_what_it_is():
     short = TruncatedError("cut")
     made.failed(short, 0.0)
     assert error_of(made) is short
+
+
+def test_another_failure_of_an_image_of_unknown_size_is_exhaustion():
+    made = opened(plan(attempts=1), info(None))
+    made.failed(LOST, 0.0)
+    assert isinstance(error_of(made), RetriesExhaustedError)
 
 
 def test_truncation_before_any_reply_is_exhaustion():
@@ -343,6 +359,21 @@ def test_what_was_read_again_before_counts_against_the_limit():
     assert made.refetched == 1000
 
 
+def test_the_limit_of_a_proof_is_none_where_nothing_needs_proof():
+    made = opened(plan(900, 910, proof_limit=0), lead=900)
+    made.received(900, 0.0)
+    made.received(5, 0.0)
+    made.failed(LOST, 0.0)
+    assert isinstance(made.action, Pause)
+
+
+def test_only_what_was_delivered_of_a_range_has_to_be_proven():
+    made = opened(plan(800, 900, proof_limit=0.51), info(version=None))
+    made.received(51, 0.0)
+    made.failed(LOST, 0.0)
+    assert isinstance(made.action, Pause)
+
+
 def test_the_limit_of_a_proof_is_measured_by_the_length_of_the_read():
     made = opened(plan(800, 900, proof_limit=0.5), info(version=None))
     made.received(51, 0.0)
@@ -371,11 +402,21 @@ def test_the_strongest_digest_is_taken_and_unknown_ones_left():
     assert all(name in hashlib.algorithms_available for name in ("sha512", "sha256", "md5"))
 
 
+@pytest.mark.parametrize("name", ["sha512", "sha384", "sha256", "blake2b", "sha1", "md5"])
+def test_each_digest_that_can_be_computed_is_used(name):
+    assert opened(plan(), info(**{name: "AB"})).digest == (name, "ab")
+
+
+def test_a_digest_that_this_machine_refuses_is_left(monkeypatch):
+    monkeypatch.setattr(hashlib, "algorithms_available", {"sha256"})
+    assert opened(plan(), info(sha512="2", sha256="3")).digest == ("sha256", "3")
+
+
 def test_a_mismatch_names_the_algorithm():
-    made = opened(plan(), info(sha256="aa"))
+    made = opened(plan(), info(sha512="aa"))
     error = made.mismatch()
     assert isinstance(error, DigestMismatchError)
-    assert "sha256" in str(error)
+    assert "have the sha512 that" in str(error)
     assert (error.offset, error.attempts) == (0, 1)
 
 
@@ -387,6 +428,18 @@ def test_an_image_of_unknown_size_ends_where_the_store_proves_it():
     made.received(0, 0.0)
     assert made.action == Finish()
     assert made.end == 700
+
+
+def test_a_range_of_an_image_of_unknown_size_ends_nowhere_yet():
+    made = opened(plan(0, 100), info(None, None))
+    assert made.action == Read(None)
+    assert made.end is None
+
+
+def test_a_size_that_is_not_told_again_is_remembered():
+    made = broken_at(opened(plan()), 700)
+    opened(made, info(None))
+    assert made.action == Read(300)
 
 
 def test_a_size_learnt_on_reopening_is_taken():
@@ -431,6 +484,16 @@ def test_pauses_failures_and_openings_count_towards_a_stall():
     made.paused(2.0)
     assert made.opened(info(), 0, 1.0) is None
     assert isinstance(made.received(1, 5.0), StalledError)
+
+
+def test_each_stream_is_judged_by_what_was_waited_on_itself():
+    made = opened(plan(meter=StallMeter(10, 10)))
+    assert made.received(200, 9.0) is None
+    made.failed(LOST, 0.0)
+    made.paused(100.0)
+    opened(made)
+    assert made.received(1, 4.0) is None
+    assert isinstance(made.received(1, 1.0), StalledError)
 
 
 def test_a_stall_while_skipping_or_proving_counts_too():

@@ -283,6 +283,13 @@ def test_a_stack_without_a_bucket_has_its_own():
     assert stores[0]._bucket is not stores[1]._bucket
 
 
+def test_each_limit_reaches_its_layer():
+    (limit,) = [each for each in layers_of(built(max_streams=3)[0]) if isinstance(each, LimitLayer)]
+    assert (limit._permits._value, limit._bandwidth) == (3, None)
+    (limit,) = [each for each in layers_of(built(rate_limit=400.0)[0]) if isinstance(each, LimitLayer)]
+    assert (limit._permits, limit._bandwidth.burst) == (None, 100)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

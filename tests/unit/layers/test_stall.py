@@ -87,6 +87,40 @@ def test_a_verdict_begins_a_new_window(meter):
     assert trickle(meter, 1, 1.0) == WINDOW
 
 
+def test_nothing_of_the_old_window_is_left_after_a_verdict(meter):
+    assert meter.received(WINDOW, 15_999)
+    assert meter.received(WINDOW, 15_999)
+    assert not meter.received(WINDOW, 16_000)
+
+
+def test_a_fast_second_after_a_verdict_leaves_the_window_in_its_turn(meter):
+    assert trickle(meter, 1, 1.0) == WINDOW
+    assert not meter.received(1.0, 1 << 30)
+    assert trickle(meter, 1, 1.0) == WINDOW
+
+
+def test_a_stream_is_judged_after_half_a_window_also_if_the_one_before_was_waited_on_for_long(meter):
+    for _ in range(10):
+        assert not meter.received(1.0, 2000)
+    meter.opened()
+    meter.waited(WINDOW * 5)
+    assert trickle(meter, 1, 0.5) == WINDOW / 2
+
+
+def test_the_first_stream_has_half_a_window_too(meter):
+    meter.waited(WINDOW)
+    assert not meter.received(WINDOW / 2 - 0.5, 1)
+    assert meter.received(0.5, 1)
+
+
+def test_a_wait_brings_no_byte():
+    meter = StallMeter(WINDOW, 1.0)
+    for _ in range(1000):
+        meter.waited(1.0)
+    meter.opened()
+    assert trickle(meter, 0, 1.0) == WINDOW / 2
+
+
 def test_a_single_long_wait_is_a_verdict(meter):
     assert meter.received(WINDOW, 15_999)
 
