@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import random
 import threading
 from collections.abc import Iterator
@@ -88,7 +90,7 @@ class Rig:
     def script(self, *faults, then=None, method=None):
         self.server.script(PATH, faults, then=then, method=method)
 
-    def store(self, *, url=None, clock=None, bucket=None, resolve=None, **options):
+    def store(self, *, url=None, clock=None, bucket=None, jitter=random.random, resolve=None, **options):
         """Gives a store and its key. `options` are those of the driver and the settings of the layers."""
         settings = {name: options.pop(name) for name in _SETTINGS & options.keys()}
         driver, key = HttpStore.at(url or self.server.url(PATH), trust_env=False, **options)
@@ -96,7 +98,12 @@ class Rig:
             driver.resolve = resolve
         settings = stack.LayerSettings(**{"resume_attempts": TRIES, **settings})
         store = stack.build(
-            driver, settings, clock=clock or self.clock, bucket=bucket, observe=self.events.append
+            driver,
+            settings,
+            clock=clock or self.clock,
+            bucket=bucket,
+            jitter=jitter,
+            observe=self.events.append,
         )
         self._stores.append(store)
         return store, key
@@ -172,6 +179,11 @@ def read(store, key, offset=0, length=None, *, version=None, call=NO_CALL, into=
 def refused(*faults):
     """A reply with `faults` whose body waits: who believes the head, or waits for more, takes for ever."""
     return (*faults, BodyDelay(30))
+
+
+def digest_of(data):
+    """Gives the header field that promises the whole image's digest (RFC 9530 §3)."""
+    return ("Repr-Digest", f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:")
 
 
 @pytest.fixture

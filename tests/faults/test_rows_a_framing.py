@@ -12,7 +12,7 @@ from imgstore.backends.http.sockets import WatchedSocket
 from imgstore.errors import ProtocolViolationError, TruncatedError
 from imgstore.testing import server as wire
 from tests.faults import rows
-from tests.faults.rows import BUFFER, CHUNK, IMAGE, TRIES, K, N
+from tests.faults.rows import BUFFER, CHUNK, IMAGE, PATH, TRIES, K, N
 
 rig = rows.rig
 
@@ -93,6 +93,21 @@ def test_a5_of_unknown_size_a_plain_close_proves_nothing(rig, at):
     rig.script(then=(wire.NoRanges(), wire.CloseDelimited(), wire.Cut(at=at)))
     assert len(rig.fails(TruncatedError).data) == at
     assert rig.requests == 1
+
+
+@pytest.mark.parametrize("framing", [(wire.CloseDelimited(),), (wire.NoLength(last=False), wire.Cut(at=N))])
+def test_a5_of_unknown_size_a_digest_proves_the_end(rig, framing):
+    rig.server.shelf.put(PATH, IMAGE, etag='"v1"', headers=(rows.digest_of(IMAGE),))
+    rig.script(then=(wire.NoRanges(), *framing))
+    assert rig.read() == IMAGE
+    assert rig.requests == 1
+
+
+@pytest.mark.parametrize("at", [0, 1, K, N - 1])
+def test_a5_and_nothing_short_of_it(rig, at):
+    rig.server.shelf.put(PATH, IMAGE, etag='"v1"', headers=(rows.digest_of(IMAGE),))
+    rig.script(then=(wire.NoRanges(), wire.CloseDelimited(), wire.Cut(at=at)))
+    assert len(rig.fails(TruncatedError).data) == at
 
 
 @pytest.mark.parametrize("extra", [b"surplus", b"x" * (1 << 20)])

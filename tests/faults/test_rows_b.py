@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 
 import pytest
@@ -73,13 +71,9 @@ def test_b2_the_version_asked_for_is_the_one_served(rig):
     assert (rig.requests, rig.sent) == (1, 0)
 
 
-def digest_of(data):
-    return ("Repr-Digest", f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:")
-
-
 @pytest.mark.parametrize("cut", [True, False])
 def test_b3_a_digest_finds_other_bytes_under_the_same_etag(rig, cut):
-    rig.server.shelf.put(PATH, IMAGE, etag='"v1"', headers=(digest_of(IMAGE),))
+    rig.server.shelf.put(PATH, IMAGE, etag='"v1"', headers=(rows.digest_of(IMAGE),))
     lie = wire.Overlay(K + 1000, b"\0")  # the last digest is still that of the first reply
     rig.script(*([wire.Cut(at=K)] if cut else []), lie)
     with pytest.raises(DigestMismatchError) as raised:
@@ -88,8 +82,8 @@ def test_b3_a_digest_finds_other_bytes_under_the_same_etag(rig, cut):
 
 
 def test_b3_a_digest_that_changes_is_another_version(rig):
-    rig.server.shelf.put(PATH, IMAGE, etag='"v1"', headers=(digest_of(IMAGE),))
-    header = wire.Header(*digest_of(OTHER))
+    rig.server.shelf.put(PATH, IMAGE, etag='"v1"', headers=(rows.digest_of(IMAGE),))
+    header = wire.Header(*rows.digest_of(OTHER))
     rig.script(wire.Cut(at=K), then=rows.refused(wire.Swap(OTHER, etag='"v1"'), header))
     assert len(rig.fails(VersionChangedError).data) == K
     assert rig.sent == K
