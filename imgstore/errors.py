@@ -99,7 +99,10 @@ def _picklable(cause: BaseException | None) -> BaseException | None:
     """
     if cause is None or isinstance(cause, ImgstoreError):
         return cause
-    if type(cause).__module__ == "builtins" and all(isinstance(arg, (str, int, bytes)) for arg in cause.args):
+    plain = type(cause).__module__ == "builtins" and not vars(
+        cause
+    )  # a library may have hung its reply on it
+    if plain and all(isinstance(arg, (str, int, bytes)) for arg in cause.args):
         return cause
     return Exception(f"{type(cause).__name__}: {cause}")
 
