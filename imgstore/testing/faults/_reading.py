@@ -99,13 +99,19 @@ class Reading:
             self._refuse(fault)
         self._identify(asked, fault, reopened=reopened)
         start = self._served_from(asked, fault)
+        self._same(fault)
         if not reopened:
             self._pin(fault)
         if self.total == 0:
-            self.world.idle = fault is not None and fault.kind in BREAKS
+            self._missed(fault)
             return True
-        useful, failure = self._body(asked, start, fault)
+        changed = proof and self.world.image != self.source
+        useful, failure = self._body(asked, start, fault, changed=changed)
         self.again += asked - start if self.world.open.lead else 0
+        if changed and useful >= self.delivered:
+            if failure is not None:
+                raise Ambiguous("the break comes just where the proof fails")
+            raise EndError("VersionChangedError")
         self._take(useful, fault, failure, proof=proof)
         if failure is not None:
             raise failure
@@ -145,11 +151,30 @@ class Reading:
         if asked > world.size or asked == world.size > 0:
             raise EndError("VersionChangedError" if reopened else "RangeNotSatisfiableError")
         if fault is not None and fault.kind in {Kind.LATER, Kind.OVERSOLD}:
-            raise WeatherError("BadReplyError")
-        # another size, or another digest of the same kind, is another version, whatever the store calls it
-        other = script.digests == "known" and world.image != self.digested
-        if reopened and (other or self._told(fault) != self.size):
+            raise self._bad(fault)
+
+    def _same(self, fault: Fault | None) -> None:
+        """Compares size and digest with what is pinned. Raises: EndError."""
+        if self._other(fault):
             raise EndError("VersionChangedError")
+
+    def _other(self, fault: Fault | None) -> bool:
+        """Tells whether the reply announces another size or digest than the one that is pinned."""
+        script = self.world.schedule
+        if not self.pinned or not script.sized:
+            return False
+        digest = script.digests == "known" and self.world.image != self.digested
+        return digest or self._told(fault) != self.size
+
+    def _bad(self, fault: Fault | None) -> WeatherError:
+        """Gives the failure of a bad reply. Raises: Ambiguous where it also is of another version."""
+        if self._other(fault):
+            raise Ambiguous("the reply is wrong in two ways")
+        return WeatherError("BadReplyError")
+
+    def _missed(self, fault: Fault | None) -> None:
+        if fault is not None and fault.kind in BREAKS:
+            self.world.missed.append(self.world.taken - 1)
 
     def _told(self, fault: Fault | None) -> int:
         over = fault.amount if fault is not None and fault.kind is Kind.OVERSTATED else 0
@@ -163,7 +188,7 @@ class Reading:
         elif fault is not None and fault.kind is Kind.SUPERSET:
             start = max(0, asked - fault.amount)
         if asked - start > self.settings.skip_limit:
-            raise WeatherError("BadReplyError")
+            raise self._bad(fault)
         return start
 
     def _pin(self, fault: Fault | None) -> None:
@@ -180,18 +205,25 @@ class Reading:
         self.covered = script.digests == "known" and whole
         self.digested = self.world.image
 
-    def _body(self, asked: int, start: int, fault: Fault | None) -> tuple[int, WeatherError | None]:
-        """Gives how many bytes the reply brings from `asked` on, and how it breaks; None: it does not."""
+    def _body(
+        self, asked: int, start: int, fault: Fault | None, *, changed: bool
+    ) -> tuple[int, WeatherError | None]:
+        """Gives how many bytes the reply brings from `asked` on, and how it breaks; None: it does not.
+
+        Of a content that `changed` nothing is taken behind the prefix: there the proof fails.
+        """
         world = self.world
         stop = world.size if self.total is None else min(self.offset + self.total, world.size)
+        short = self.total is not None and stop < self.offset + self.total and not changed
+        if changed:
+            stop = min(stop, self.offset + self.delivered)
         full = stop - start
         # an end that is not known beforehand takes one more receive, and the break may come there
         last = full if self.total is None else full - 1
         if fault is None or fault.at is None or fault.at > last:
-            world.idle = fault is not None and fault.kind in BREAKS
+            self._missed(fault)
             if fault is not None and fault.kind is Kind.SLOW:
                 self._wait(min(SLOW_SPELL, full / SLOW_RATE))
-            short = self.total is not None and stop < self.offset + self.total
             return stop - asked, WeatherError("TruncatedError") if short else None
         sent = fault.at
         if fault.kind is Kind.TRICKLE:
@@ -217,17 +249,11 @@ class Reading:
 
     def _take(self, useful: int, fault: Fault | None, failure: WeatherError | None, *, proof: bool) -> None:
         """Delivers what came, behind the proof where one is needed. Raises: EndError."""
-        world = self.world
         if proof:
-            changed = world.image != self.source
-            if changed and useful == self.delivered and failure is not None:
-                raise Ambiguous("the break comes just where the proof would fail")
             self.again += min(useful, self.delivered)
-            if useful >= self.delivered and changed:
-                raise EndError("VersionChangedError")
             useful = max(0, useful - self.delivered)
         elif not self.delivered:
-            self.source = world.image
+            self.source = self.world.image
         if useful:
             damaged = fault is not None and fault.kind is Kind.DAMAGED
             if damaged and not self.covered:
@@ -241,6 +267,7 @@ class Reading:
         """Counts a failure and pauses. Raises: EndError when that was the last try, or time is up."""
         self.progress, progress = self._refunded()
         self.failures = 0 if progress else self.failures + 1
+        self.world.counts.append(self.failures)
         if self.failures >= self.settings.resume_attempts:
             if self._late():
                 raise Ambiguous("the budget and the time end together")

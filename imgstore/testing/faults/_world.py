@@ -36,7 +36,8 @@ class World:
         self.tag = 0
         self.faults: Iterator[Fault] = iter(schedule.faults)
         self.taken = 0
-        self.idle = False  # the last fault had nothing to break
+        self.counts: list[int] = []  # failures without progress, at each failure
+        self.missed: list[int] = []  # the numbers of the faults that had nothing to break
 
     @property
     def size(self) -> int:

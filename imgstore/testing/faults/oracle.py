@@ -21,13 +21,13 @@ _EXTREMES = (Extreme(7, 0.0, lead=False), Extreme(17, 1.0, lead=True))
 class Prediction:
     """How each call of a schedule ends (`identical` or the name of an error's class), after how many opens.
 
-    `seconds`: the least and the most time it may take. `met`: the number of faults that are met.
+    `seconds`: the least and the most time it may take. `met`: the numbers of the faults that are met.
     """
 
     ends: tuple[str, ...]
     opens: tuple[int, ...]
     seconds: tuple[float, float]
-    met: int
+    met: tuple[int, ...]
 
     @property
     def survivable(self) -> bool:
@@ -40,9 +40,9 @@ def predict(schedule: Schedule) -> Prediction:
     ends, opens = zip(*(_play(world) for world in worlds), strict=True)
     if ends[0] != ends[1] or opens[0] != opens[1]:
         raise Ambiguous(f"{ends[0]} with {opens[0]} opens, or {ends[1]} with {opens[1]}")
-    if worlds[0].idle != worlds[1].idle:
-        raise Ambiguous("the last fault is met, or it is not")
-    met = min(sum(opens[0]), len(schedule.faults)) - worlds[0].idle
+    if worlds[0].missed != worlds[1].missed or worlds[0].counts != worlds[1].counts:
+        raise Ambiguous("a fault is met or not, the budget refunded or not")
+    met = tuple(n for n in range(min(sum(opens[0]), len(schedule.faults))) if n not in worlds[0].missed)
     return Prediction(ends[0], opens[0], (worlds[0].time, worlds[1].time), met)
 
 

@@ -97,8 +97,6 @@ class _Play:
         self.found.wrong.append(f"call {len(self.found.ends) + 1}: {what}")
 
     def _asked(self, asked: Asked) -> None:
-        if asked.fault is not None:
-            self.found.met.append(asked.fault.kind)
         if self.call is None:
             self.found.wrong.append(f"asked from {asked.start} when all had ended")
         else:
@@ -110,7 +108,7 @@ class _Play:
         least, most = self.prediction.seconds
         if not least - TIME_SLACK <= self.clock.now() <= most + TIME_SLACK:
             self.found.wrong.append(f"took {self.clock.now():.3f} s, not {least:.3f} to {most:.3f}")
-        del self.found.met[self.prediction.met :]
+        self.found.met = [self.script.faults[number].kind for number in self.prediction.met]
 
 
 class _Call:

@@ -23,6 +23,7 @@ _LENGTHS = (3, 8, 10, 11, 12, 12, 12, 12)  # long ones, that the pairs come up o
 _REFUND = 7  # failures in a row that the default budget of 8 survives
 _UNSIZED = frozenset(WEATHER) - {Kind.SUBSET, Kind.SUPERSET, Kind.LATER, Kind.OVERSOLD}
 _TRIES = 40  # redraws until a schedule is unambiguous and meets all its faults; 3 do on average
+_TRIES_OF_KINDS = 10
 _STALL_ROOM = 40  # bytes that a trickle may bring, with room to spare
 
 Mode = Literal["strong", "token", "none", "unknown", "digest", "both", "any"]
@@ -38,7 +39,9 @@ def schedule(seed: int) -> Schedule:
     grim = not set(kinds).isdisjoint(FINAL)
     hopeful = not grim and rng.random() < 0.94
     best: tuple[int, Schedule] | None = None
-    for _ in range(_TRIES):
+    for number in range(1, _TRIES + 1):
+        if grim and number % _TRIES_OF_KINDS == 0:
+            kinds = _kinds(seed, rng)  # these may be ambiguous in any circumstances
         drawn = _Draw(rng, kinds, harsh=not grim and not hopeful).schedule(seed)
         try:
             worth = _worth(predict(drawn), hopeful=hopeful)
@@ -52,7 +55,7 @@ def schedule(seed: int) -> Schedule:
 
 
 def _worth(prediction: Prediction, *, hopeful: bool) -> int:
-    return prediction.met - (LONGEST if hopeful and not prediction.survivable else 0)
+    return len(prediction.met) - (LONGEST if hopeful and not prediction.survivable else 0)
 
 
 def _kinds(seed: int, rng: random.Random) -> list[Kind]:
