@@ -60,10 +60,15 @@ class Reply:
 
         Raises: BadReplyError where two values differ.
         """
-        values = sorted(set(self.values(name)))
+        values = set(self.values(name))
         if len(values) > 1:
             raise self.bad(f"two different {name} headers")
-        return values[0] if values else None
+        return values.pop() if values else None
+
+    def single(self, name: str) -> str | None:
+        """Gives the value of the one field `name`; None without it, and where there are more."""
+        values = self.values(name)
+        return values.pop() if len(values) == 1 else None
 
     def bad(self, what: str) -> BadReplyError:
         """Gives the error for a reply that holds `what`."""
@@ -150,14 +155,13 @@ def version_of(reply: Reply) -> str | None:
     tags = set(reply.values("etag"))
     if len(tags) == 1 and _STRONG_TAG.fullmatch(tag := tags.pop()):
         return tag
-    changed = reply.values("last-modified")
-    dated = reply.values("date")
-    if len(changed) != 1 or len(dated) != 1 or not _DATE.fullmatch(changed[0]):
+    changed, dated = reply.single("last-modified"), reply.single("date")
+    if changed is None or dated is None or not _DATE.fullmatch(changed):
         return None
-    then, now = http_date(changed[0]), http_date(dated[0])
+    then, now = http_date(changed), http_date(dated)
     if then is None or now is None or now - then < STRONG_AGE:
         return None
-    return _MODIFIED + changed[0]
+    return _MODIFIED + changed
 
 
 def judge(reply: Reply, key: str, start: int, stop: int | None, version: Version) -> Served:
@@ -226,14 +230,9 @@ def check_version(reply: Reply, version: Version) -> None:
 
 def describe(reply: Reply, key: str, size: int | None) -> ObjectInfo:
     """Gives what the header fields say of an image of `size` bytes."""
-    changed = reply.values("last-modified")
-    return ObjectInfo(
-        key,
-        size,
-        version_of(reply),
-        http_date(changed[0]) if len(changed) == 1 else None,
-        _digests(reply),
-    )
+    changed = reply.single("last-modified")
+    modified = None if changed is None else http_date(changed)
+    return ObjectInfo(key, size, version_of(reply), modified, _digests(reply))
 
 
 def _digests(reply: Reply) -> dict[str, str]:

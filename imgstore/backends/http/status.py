@@ -71,14 +71,13 @@ def retry_after(reply: Reply, *, now: float) -> float | None:
 
     A date is measured by the server's own clock where it tells the time, else from `now` (POSIX seconds).
     """
-    values = reply.values("retry-after")
-    if len(values) != 1:
+    value, dated = reply.single("retry-after"), reply.single("date")
+    if value is None:
         return None
-    if values[0].isascii() and values[0].isdigit():
-        return RETRY_AFTER_LIMIT if len(values[0]) > 9 else min(float(values[0]), RETRY_AFTER_LIMIT)
-    then = http_date(values[0])
+    if value.isascii() and value.isdigit():
+        return RETRY_AFTER_LIMIT if len(value) > 9 else min(float(value), RETRY_AFTER_LIMIT)
+    then = http_date(value)
     if then is None:
         return None
-    dated = reply.values("date")
-    here = http_date(dated[0]) if len(dated) == 1 else None
+    here = None if dated is None else http_date(dated)
     return min(max(then - (now if here is None else here), 0.0), RETRY_AFTER_LIMIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import FrozenInstanceError
 
 import pytest
 
@@ -27,6 +28,7 @@ from imgstore.model import ANY, ByteRange
 
 OLD = "Sun, 06 Nov 1994 08:49:37 GMT"
 OLD_TIME = 784111777.0
+NO_LENGTH = "the server gives no length for this image: it can only be read from its start to its end"
 LARGEST = (1 << 63) - 1
 
 
@@ -42,8 +44,12 @@ def dated(seconds_later):
 
 
 def refused(call, *args, match=None, kind=BadReplyError):
-    with pytest.raises(kind, match=match) as caught:
+    """The error of a call; all that it says, or how it starts, is `match` behind the words all have."""
+    with pytest.raises(kind) as caught:
         call(*args)
+    assert type(caught.value) is kind
+    said = str(caught.value).removeprefix("the server sent ")
+    assert match is None or said == match or (match.endswith("...") and said.startswith(match[:-3])), said
     return caught.value
 
 
@@ -65,10 +71,16 @@ def test_one_value_or_the_same_twice():
     assert error.request_id == "tx1"
 
 
+def test_a_field_that_must_be_the_only_one():
+    assert reply(200).single("a") is None
+    assert reply(200, ("A", "x")).single("a") == "x"
+    assert reply(200, ("A", "x"), ("a", "x")).single("a") is None
+
+
 def test_values_do_not_change():
     for value in (Reply(1, 200), Framing(chunked=False, length=0), judge(reply(200), "k", 0, None, None)):
         for name in value.__slots__:
-            with pytest.raises(AttributeError):
+            with pytest.raises(FrozenInstanceError):
                 setattr(value, name, None)
         assert not hasattr(value, "__dict__")
 
@@ -185,7 +197,11 @@ def test_length_and_chunks_together_are_refused():
         reply(200, Transfer_Encoding="chunked", Content_Length="5"),
         match="both a Content-Length and a Transfer-Encoding",
     )
-    refused(framing, reply(200, Transfer_Encoding="gzip", Content_Length="0"), match="both")
+    refused(
+        framing,
+        reply(200, Transfer_Encoding="gzip", Content_Length="0"),
+        match="both a Content-Length and a Transfer-Encoding",
+    )
 
 
 @pytest.mark.parametrize("text,length", [("0", 0), ("5", 5), ("007", 7), (str(LARGEST), LARGEST)])
@@ -220,15 +236,17 @@ def test_no_content_length():
 )
 def test_what_is_no_length(text):
     error = refused(
-        content_length, reply(200, Content_Length=text), match="a Content-Length that is no length"
+        content_length, reply(200, Content_Length=text), match="a Content-Length that is no length: ..."
     )
-    assert repr(text[:40]) in str(error)
+    assert str(error).endswith(f": {text[:40]!r}")
     assert len(str(error)) < 120
 
 
 def test_two_lengths():
     refused(
-        content_length, reply(200, ("Content-Length", "5"), ("Content-Length", "6")), match="two different"
+        content_length,
+        reply(200, ("Content-Length", "5"), ("Content-Length", "6")),
+        match="two different content-length headers",
     )
 
 
@@ -321,8 +339,18 @@ def test_another_date_is_a_change_even_while_it_is_weak():
 def test_a_reply_without_any_version_is_somebody_elses():
     refused(check_version, reply(200), '"v1"', match="no version with the image, though one was asked for")
     # The same date, but not shown to be strong; the same tag, but beside another.
-    refused(check_version, reply(200, **dated(59)), f"modified:{OLD}", match="no version")
-    refused(check_version, reply(200, ("ETag", '"v1"'), ("ETag", '"v2"')), '"v1"', match="no version")
+    refused(
+        check_version,
+        reply(200, **dated(59)),
+        f"modified:{OLD}",
+        match="no version with the image, though one was asked for",
+    )
+    refused(
+        check_version,
+        reply(200, ("ETag", '"v1"'), ("ETag", '"v2"')),
+        '"v1"',
+        match="no version with the image, though one was asked for",
+    )
 
 
 # 206
@@ -385,7 +413,7 @@ def test_a_part_that_begins_where_it_should(value, start, served, size):
     ],
 )
 def test_a_part_that_makes_no_sense(value):
-    error = refused(judge, part(value), "k", 0, None, None, match="Content-Range")
+    error = refused(judge, part(value), "k", 0, None, None, match="Content-Range ...")
     assert str(error) == f"the server sent Content-Range {value[:80]!r}"
 
 
@@ -399,7 +427,7 @@ def test_a_part_without_content_range():
 
 def test_two_content_ranges():
     head = part("bytes 0-9/10", ("Content-Range", "bytes 1-9/10"))
-    refused(judge, head, "k", 0, None, None, match="two different content-range")
+    refused(judge, head, "k", 0, None, None, match="two different content-range headers")
     same = part("bytes 0-9/10", ("Content-Range", "bytes 0-9/10"))
     assert judge(same, "k", 0, None, None).range == ByteRange(0, 10)
 
@@ -408,10 +436,9 @@ def test_two_content_ranges():
     "value,start", [("bytes 6-9/10", 5), ("bytes 0-4/10", 5), ("bytes 1-1/10", 0), ("bytes 3-4/10", 8)]
 )
 def test_a_part_that_misses_the_start(value, start):
-    error = refused(judge, part(value), "k", start, None, None, match="though it was asked for those from")
     first, last = value.removeprefix("bytes ").removesuffix("/10").split("-")
-    assert f"bytes {first} to {last}," in str(error)
-    assert str(error).endswith(f"from {start} on")
+    said = f"bytes {first} to {last}, though it was asked for those from {start} on"
+    refused(judge, part(value), "k", start, None, None, match=said)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +456,15 @@ def test_a_part_in_chunks_or_to_the_close():
 
 
 def test_a_part_with_a_bad_length():
-    refused(judge, part("bytes 0-9/10", Content_Length="-1"), "k", 0, None, None, match="no length")
+    refused(
+        judge,
+        part("bytes 0-9/10", Content_Length="-1"),
+        "k",
+        0,
+        None,
+        None,
+        match="a Content-Length that is no length: '-1'",
+    )
 
 
 @pytest.mark.parametrize("kind", ["multipart/byteranges; boundary=x", "Multipart/ByteRanges"])
@@ -463,7 +498,8 @@ def test_the_whole_without_a_length(fields):
     for start, stop in ((1, None), (0, 1), (1, 2)):
         for version in (ANY, '"v1"'):
             assert judge(head, "k", start, stop, version).range == ByteRange(0, None)
-        error = refused(judge, head, "k", start, stop, None, kind=UnsupportedError, match="gives no length")
+        error = refused(judge, head, "k", start, stop, None, kind=UnsupportedError)
+        assert str(error) == NO_LENGTH
         assert error.request_id == "r1"
 
 
@@ -480,8 +516,8 @@ def test_any_other_status_is_no_image(status):
 @pytest.mark.parametrize("status", [200, 206])
 def test_encodings_are_refused(status, coding):
     head = reply(status, Content_Encoding=coding, Content_Range="bytes 0-9/10")
-    error = refused(judge, head, "k", 0, None, None, match="though identity was asked for")
-    assert repr(coding) in str(error)
+    said = f"the image in the encoding {coding!r}, though identity was asked for"
+    refused(judge, head, "k", 0, None, None, match=said)
 
 
 def test_identity_is_no_encoding():
@@ -489,7 +525,7 @@ def test_identity_is_no_encoding():
         check_encoding(reply(200, Content_Encoding=coding))
     check_encoding(reply(200))
     twice = reply(200, ("Content-Encoding", "identity"), ("Content-Encoding", "gzip"))
-    refused(check_encoding, twice, match="'gzip'")
+    refused(check_encoding, twice, match="the image in the encoding 'gzip', though identity was asked for")
     assert str(refused(check_encoding, reply(200, Content_Encoding="x" * 50))).count("x") == 40
 
 
@@ -498,7 +534,15 @@ def test_the_version_is_judged_before_anything_is_delivered(status):
     good = {"Content_Range": "bytes 0-9/10", "Content_Length": "10"}
     assert judge(reply(status, ETag='"v1"', **good), "k", 0, None, '"v1"').info.version == '"v1"'
     refused(judge, reply(status, ETag='"v2"', **good), "k", 0, None, '"v1"', kind=VersionChangedError)
-    refused(judge, reply(status, **good), "k", 0, None, '"v1"', match="no version")
+    refused(
+        judge,
+        reply(status, **good),
+        "k",
+        0,
+        None,
+        '"v1"',
+        match="no version with the image, though one was asked for",
+    )
     assert judge(reply(status, ETag='"v2"', **good), "k", 0, None, ANY).info.version == '"v2"'
 
 
@@ -534,6 +578,7 @@ SHA512 = hashlib.sha512(b"image").hexdigest()
         ([digest_field("sha-256").replace("=:", "=:A", 1)], {}),
         ([digest_field("sha-256").upper()], {}),
         (["x" + digest_field("sha-256")], {}),
+        (["X" + digest_field("sha-256")], {}),
         ([digest_field("sha-256") + "x"], {}),
         (["nonsense", digest_field("sha-256")], {"sha256": SHA256}),
         (["sha-512=:AAAAA:", digest_field("sha-256")], {"sha256": SHA256}),
@@ -571,12 +616,12 @@ def test_a_416_may_tell_nothing():
     "value", ["", "bytes */*", "bytes 0-9/10", "bytes */-1", "*/10", "bytes */10x", f"bytes */{LARGEST + 1}"]
 )
 def test_a_416_that_makes_no_sense(value):
-    error = refused(unsatisfied, reply(416, Content_Range=value), match="with status 416")
-    assert repr(value) in str(error)
+    refused(unsatisfied, reply(416, Content_Range=value), match=f"Content-Range {value!r} with status 416")
 
 
 def test_a_long_416_is_cut_short():
-    assert f" {'x' * 80!r} " in str(refused(unsatisfied, reply(416, Content_Range="x" * 100)))
+    said = f"Content-Range {'x' * 80!r} with status 416"
+    refused(unsatisfied, reply(416, Content_Range="x" * 100), match=said)
 
 
 # Dates
