@@ -64,6 +64,17 @@ def test_p3_nor_do_resets_at_nine_tenths_of_ten_parts(rig):
     assert len(got) <= rig.sent <= 1.02 * len(got)
 
 
+def test_p3_what_the_kernel_took_ahead_of_a_dropped_stream_is_lost(rig):
+    rig.put(LARGE)
+    store, key = rig.store()
+    with store.get(key) as stream:
+        assert stream.read(K) == LARGE[:K]
+        while rig.log.body_bytes(PATH) == K:
+            time.sleep(0.001)
+    rig.log.wait_closed()
+    assert rig.sent > K
+
+
 def test_p4_no_number_of_breaks_ends_a_read_that_goes_on(rig):
     step = BUFFER  # of progress between two breaks: as little as refunds a try
     rig.script(*(wire.Cut(at=place) for place in range(step, N, step)))
@@ -222,6 +233,13 @@ def test_p8_a_deadline_ends_any_wait(rig, waits, place):
     end = [time.monotonic() + 0.3]
     seconds = ended(rig, DeadlineExceededError, call, options, end)
     assert -0.01 < seconds < SLACK * PROMPT
+
+
+def test_p8_a_lookup_goes_on_behind_the_deadline(rig, waits):
+    options = waits.lookup(rig)
+    began = threading.active_count()
+    ended(rig, DeadlineExceededError, Call().within(0.2), options, [time.monotonic() + 0.2])
+    assert threading.active_count() == began + 1  # until the resolver answers
 
 
 def test_p8_a_pause_beyond_the_deadline_is_not_begun(rig, waits):

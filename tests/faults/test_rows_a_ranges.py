@@ -322,3 +322,8 @@ def test_a34_a_page_without_validator_is_outlived(rig):
     rig.script(wire.Cut(at=K), sandwich({}))
     assert rig.read() == IMAGE
     assert rig.server.unused(PATH) == 0
+
+
+def test_a34_without_a_version_the_first_page_passes_for_the_image(rig):
+    rig.script(then=sandwich({}))
+    assert rig.read() == PAGE
