@@ -122,7 +122,7 @@ class ByteStream:
         if call.cancel is not None:
             call.cancel.subscribe(self.cancel)
         if self._total == 0:
-            self._raw.close()
+            self._release()
 
     @property
     def lead(self) -> int:
@@ -277,7 +277,7 @@ class ByteStream:
         if count:
             self.delivered += count
             if self.delivered == self._total:
-                self._raw.close()
+                self._release()
         elif self._total is not None:
             raise self._fail(
                 TruncatedError(f"the store ended the body after {self._at} of {self.range.stop}")
@@ -285,7 +285,7 @@ class ByteStream:
         else:
             self._total = self.delivered
             self.range = ByteRange(self.range.start, self._at)
-            self._raw.close()
+            self._release()
         return count
 
     def _receive_lead(self, view: memoryview) -> int:
@@ -311,13 +311,18 @@ class ByteStream:
             raise self._fail(PermanentError(f"the driver gave {count!r} for a buffer of {len(view)} bytes"))
         return int(count)
 
+    def _release(self) -> None:
+        # The bytes are delivered or an error is told: a body that cannot even be closed changes neither.
+        with contextlib.suppress(Exception):
+            self._raw.close()
+
     def _fail(self, error: ImgstoreError) -> ImgstoreError:
         error.key = error.key or self.info.key
         error.store = error.store or self._store
         if error.offset is None:
             error.offset = self._at
         self._error = error
-        self._raw.close()
+        self._release()
         return error
 
 

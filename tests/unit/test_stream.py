@@ -581,15 +581,40 @@ def test_a_closed_stream_cannot_be_read_also_at_its_end():
                 method(bytearray(5))
 
 
-def test_a_body_that_cannot_be_closed_is_closed_all_the_same():
-    raw = Raw(DATA)
-    raw.close = lambda: raising(OSError(5, "EIO"))
-    stream = stream_of(raw)
+class Unclosable(Raw):
+    def close(self):
+        raise OSError(5, "EIO")
+
+
+def assert_close_fails(stream):
     with pytest.raises(OSError, match="EIO"):
         stream.close()
+
+
+def test_a_body_that_cannot_be_closed_is_closed_all_the_same():
+    stream = stream_of(Unclosable(DATA))
+    assert_close_fails(stream)
     stream.close()
     with pytest.raises(ValueError, match="closed"):
         stream.readinto(bytearray(1))
+
+
+def test_a_body_that_cannot_be_closed_takes_nothing_back():
+    for data, served in ((DATA, {"stop": 10}), (DATA[:10], {"size": None, "served": (0, None)})):
+        stream = stream_of(Unclosable(data), **served)
+        assert drained(stream) == DATA[:10]
+        assert_close_fails(stream)
+    empty = stream_of(Unclosable(), size=0, served=(0, 0))
+    assert empty.read() == b""
+    assert_close_fails(empty)
+
+
+def test_a_body_that_cannot_be_closed_hides_no_error():
+    stream = stream_of(Unclosable(DATA[:10]))
+    for _ in range(2):
+        with pytest.raises(TruncatedError):
+            drained(stream)
+    assert_close_fails(stream)
 
 
 def test_a_dropped_stream_closes_its_body():
