@@ -134,10 +134,16 @@ class CancelToken:
         self._event.set()
         with self._lock:
             listeners, self._listeners = self._listeners, []
+        failures = []
         for listener in listeners:
             method = listener()
-            if method is not None:
-                method()
+            try:
+                if method is not None:
+                    method()
+            except Exception as exc:  # noqa: BLE001  # one that fails must not leave the others waiting
+                failures.append(exc)
+        if failures:
+            raise failures[0]
 
     def subscribe(self, method: Callable[[], None]) -> None:
         """Calls the bound `method` once, in the cancelling thread; at once if that has been.
