@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 import click
 
+from demo import interrupts
 from demo.images import Image, ImageUnavailableError, built, inspect, packaged
 from demo.others import Other, others
 from demo.play import Outcome, play
@@ -52,7 +51,7 @@ def main(ctx: click.Context, names: tuple[str, ...], size: int, folder: str | No
     """
     scenes = [each for each in SCENES if not names or each.name in names]
     try:
-        with tempfile.TemporaryDirectory(dir=_prepared(folder), prefix="run-") as stage:
+        with interrupts.whole(tempfile.TemporaryDirectory(dir=_prepared(folder), prefix="run-")) as stage:
             ok = Run(scenes, Show(quiet=as_object), os.path.dirname(stage), stage).all(size, as_object)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
@@ -145,13 +144,6 @@ def _prepared(folder: str | None) -> str:
     return place
 
 
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    # Whoever presses twice would only stop the tidying up.
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, _interrupted)
-    signal.signal(signal.SIGTERM, _interrupted)
+    interrupts.watch()
     main(prog_name="python -m demo")

@@ -20,6 +20,8 @@ from unittest import mock
 
 import pycdlib
 
+from demo.interrupts import whole
+
 MIB = 1 << 20
 FILES = 8
 # Packages that hold a bootable ISO and nothing that needs to be installed.
@@ -74,7 +76,7 @@ def built(folder: str, mebibytes: int) -> Image:
     contents = _contents(mebibytes)
     files = {each: hashlib.sha256(data).hexdigest() for each, data in contents.items()}
     if not (os.path.exists(path) and _holds(path, files)):
-        with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
+        with whole(tempfile.TemporaryDirectory(dir=folder, prefix="build-")) as scratch:
             draft = os.path.join(scratch, name)
             _build(draft, contents)
             os.replace(draft, path)
@@ -189,7 +191,7 @@ def _holds(path: str, files: dict[str, str]) -> bool:
 
 
 def _fetch(folder: str, package: str, place: str) -> None:
-    with tempfile.TemporaryDirectory(dir=folder, prefix="fetch-") as scratch:
+    with whole(tempfile.TemporaryDirectory(dir=folder, prefix="fetch-")) as scratch:
         _command(scratch, "apt-get", "download", package)
         for archive in glob.glob(f"{scratch}/*.deb"):
             _command(scratch, "dpkg-deb", "-x", archive, "unpacked")

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from demo.images import Image
+from demo.interrupts import whole
 from demo.play import child, digest
 from demo.scenes import Scene
 from imgstore.testing.server import ScriptedServer
@@ -51,12 +52,15 @@ def others(scene: Scene, image: Image, stage: str) -> Iterator[Other]:
 
 def _play(tool: str, options: tuple[str, ...], scene: Scene, image: Image, stage: str) -> Other:
     path = f"/{image.name}"
-    with tempfile.TemporaryDirectory(dir=stage, prefix="copy-") as folder, ScriptedServer() as server:
+    with (
+        whole(tempfile.TemporaryDirectory(dir=stage, prefix="copy-")) as folder,
+        whole(ScriptedServer()) as server,
+    ):
         server.put(path, image.data, etag=scene.etag)
         server.script(path, scene.faults(image))
         words = [tool, *options, server.url(path)]
-        began = time.monotonic()
-        with child(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        began, quiet = time.monotonic(), subprocess.DEVNULL
+        with whole(child(words, cwd=folder, stdout=quiet, stderr=quiet)) as process:
             try:
                 process.wait(LIMIT)
             except subprocess.TimeoutExpired:

@@ -18,6 +18,7 @@ from typing import Any
 
 from demo.figures import Figures, logged, reported
 from demo.images import Image
+from demo.interrupts import whole
 from demo.scenes import Ending, Scene
 from imgstore.testing.server import ScriptedServer
 
@@ -79,7 +80,10 @@ def environment() -> dict[str, str]:
 def play(scene: Scene, image: Image, stage: str) -> Outcome:
     """Plays `scene` with `image`; works in the folder `stage`, where the last good copy stays."""
     path = f"/{image.name}"
-    with tempfile.TemporaryDirectory(dir=stage, prefix="copy-") as folder, ScriptedServer() as server:
+    with (
+        whole(tempfile.TemporaryDirectory(dir=stage, prefix="copy-")) as folder,
+        whole(ScriptedServer()) as server,
+    ):
         target = os.path.join(folder, image.name)
         server.put(path, image.data, etag=scene.etag)
         server.script(path, scene.faults(image))
@@ -126,7 +130,7 @@ def _copy(url: str, target: str, scene: Scene, image: Image) -> Run:
     progress = "none" if scene.interrupt is None else "json"
     words = [*command(), "cp", url, target, "--json", "--progress", progress, *scene.options]
     began = time.monotonic()
-    with child(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with whole(child(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)) as process:
         if scene.interrupt is not None:
             _interrupt(process, scene.interrupt(image))
         try:

@@ -169,13 +169,62 @@ def test_the_command_tells_people_and_machines(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_the_image_alone(tmp_path: Path) -> None:
     with demo(tmp_path, "--scene", "trickle") as process:
-        assert process.stdout is not None
-        while "slows down" not in process.stdout.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        try:
+            assert process.stdout is not None
+            assert any("slows down" in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (130, "interrupted\n")
     assert [each.name for each in tmp_path.iterdir()] == ["demo-1.iso"]
+
+
+# In a process of its own: the signal's place is exact, and the handlers are not those of the test run.
+INTERRUPTED = """
+import contextlib, os, signal
+from demo import interrupts
+
+@contextlib.contextmanager
+def thing():
+    {entering}
+    print("entered")
+    try:
+        yield
+    finally:
+        {leaving}
+        print("left")
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+interrupts.watch()
+try:
+    with interrupts.whole(thing()):
+        print("inside")
+        {inside}
+    print("after")
+except KeyboardInterrupt:
+    interrupt()
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize(
+    "place, lines",
+    [
+        ("entering", ["entered", "left", "interrupted"]),
+        ("inside", ["entered", "inside", "left", "interrupted"]),
+        ("leaving", ["entered", "inside", "left", "interrupted"]),
+    ],
+)
+def test_what_is_entered_is_left_wherever_ctrl_c_comes(place: str, lines: list[str]) -> None:
+    where = {**dict.fromkeys(("entering", "inside", "leaving"), "pass"), place: "interrupt()"}
+    program = INTERRUPTED.format(**where)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (lines, "")
 
 
 def test_what_makes_no_sense_is_one_line(tmp_path: Path) -> None:
