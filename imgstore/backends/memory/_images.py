@@ -22,11 +22,11 @@ from imgstore.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The bytes of one version. `upload` is the token of the upload that published it, empty for a put."""
+    """The bytes of one version. `upload` is the token of the upload that published it, None for a put."""
 
     data: bytes
     info: ObjectInfo
-    upload: str = ""
+    upload: str | None = None
 
 
 class Images:
@@ -71,7 +71,7 @@ class Images:
         *,
         overwrite: bool,
         digests: Mapping[str, str],
-        upload: str = "",
+        upload: str | None = None,
         reserved: int = 0,
     ) -> ObjectInfo:
         """Puts `data` under `key` with a fresh version; `reserved` of its bytes have their room already.
@@ -83,7 +83,7 @@ class Images:
         with self._lock:
             old = self._images.get(key)
             if old is not None and not overwrite:
-                raise self._conflict(key) if upload else self._taken(key)
+                raise self._taken(key) if upload is None else self._conflict(key)
             self._take(key, len(data) - reserved)
             self._images[key] = Image(data, info, upload)
             self._used -= 0 if old is None else len(old.data)
