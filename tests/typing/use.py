@@ -1,0 +1,102 @@
+"""What users write, as mypy --strict must take it; nothing here is run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import imgstore
+from imgstore import ANY, ByteRange, ByteStream, Call, CancelToken, Event, ObjectInfo, Store, StoreRef
+from imgstore.backends.memory import MemoryStore
+from imgstore.errors import DigestMismatchError, ImgstoreError, NotFoundError, StoreError, TransientError
+from imgstore.model import Part
+from imgstore.ranges import RangeSet
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+
+
+def reads(store: Store) -> None:
+    info = store.stat("images/disk")
+    assert_type(info, ObjectInfo)
+    assert_type(info.size, "int | None")
+    assert_type(info.version, "str | None")
+    with store.get("images/disk", 512, 1 << 20, version=info.version) as stream:
+        assert_type(stream, ByteStream)
+        assert_type(stream.read(10), bytes)
+        assert_type(stream.readinto(bytearray(10)), int)
+        assert_type(stream.readinto(memoryview(bytearray(10))), int)
+        assert_type(stream.chunks(), Iterator[memoryview])
+        assert_type(stream.range, ByteRange)
+    store.get("images/disk", version=ANY).close()
+    store.get("images/disk", version=None).close()
+
+
+def refused(store: Store) -> None:
+    store.get("images/disk", "5")  # type: ignore[arg-type]
+    store.get("images/disk", 0, 1, "version")  # type: ignore[call-arg]
+    store.get("images/disk", version=5)  # type: ignore[arg-type]
+    store.get("images/disk").readinto(b"")  # type: ignore[arg-type]
+    store.stat("images/disk").size = 5  # type: ignore[misc]
+    Store()  # type: ignore[abstract]
+
+
+def calls(store: Store) -> None:
+    told: list[Event] = []
+    token = CancelToken()
+    call = Call(cancel=token, observe=told.append).within(30)
+    assert_type(call, Call)
+    assert_type(call.remaining(), "float | None")
+    store.stat("images/disk", call=call)
+
+
+def facets(store: Store) -> None:
+    store.writer.put("k", io.BytesIO(b"x"))  # type: ignore[union-attr]
+    if store.writer is not None:
+        with open("disk", "rb") as file:
+            assert_type(store.writer.put("k", file, 5, digests={"sha256": "00"}), ObjectInfo)
+        store.writer.delete("k", version="v")
+    if store.uploader is not None:
+        token = store.uploader.begin("k", None)
+        part = store.uploader.put_part(token, 0, 0, memoryview(b"x"))
+        assert_type(part, Part)
+        assert_type(store.uploader.complete(token, [part]), ObjectInfo)
+    if store.lister is not None:
+        for info in store.lister.list("images/"):
+            assert_type(info, ObjectInfo)
+    if store.space is not None:
+        assert_type(store.space.free(), "int | None")
+
+
+def memory() -> None:
+    store = MemoryStore(capacity=1 << 20)
+    # its facets are there, and need no check
+    store.writer.put("k", io.BytesIO(b"x"))
+    assert_type(next(store.extents.extents("k")).range, ByteRange)
+    MemoryStore(1 << 20)  # type: ignore[call-arg]
+
+
+def errors(store: Store) -> int:
+    try:
+        return len(store.get("k").read())
+    except NotFoundError as error:
+        assert_type(error.errno, "int | None")
+        return error.offset or 0
+    except DigestMismatchError as error:
+        assert_type(error.chunks, tuple[int, ...])
+    except TransientError as error:
+        assert_type(error.retry_after, "float | None")
+    except StoreError as error:
+        assert_type(error.key, "str | None")
+        assert_type(error.retryable, bool)
+    except ImgstoreError as error:
+        assert_type(str(error), str)
+    return 0
+
+
+def values() -> None:
+    assert_type(imgstore.ByteRange(0, None).size, "int | None")
+    missing = RangeSet([ByteRange(0, 5)]).missing(ByteRange(0, 10))
+    assert_type(missing, Iterator[ByteRange])
+    StoreRef("cold", "images/disk", None)
