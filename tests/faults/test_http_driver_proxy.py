@@ -133,7 +133,7 @@ class Proxy:
 
 
 def read(store, offset=0, length=None):
-    with store.get(KEY, offset, length) as stream:
+    with store.get(KEY, offset, length, version='"v1"') as stream:
         return stream.read()
 
 
@@ -153,6 +153,8 @@ def test_https_goes_through_a_tunnel(secure, authority):
         assert read(store) == IMAGE
         assert read(store, 5, 5) == IMAGE[5:10]
         assert len(proxy.heads) == 1
+        assert store.stat(KEY).size == len(IMAGE)
+        assert len(proxy.heads) == 2
         assert proxy.heads[0].startswith(f"CONNECT 127.0.0.1:{secure.port} HTTP/1.1\r\nHost: 127.0.0.1:")
         assert "Proxy-Authorization: Basic " in proxy.heads[0]
         assert "Bearer" not in proxy.heads[0]
@@ -243,7 +245,7 @@ def test_no_stranger_leads_inside_through_a_proxy(server, host):
         return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
     with ScriptedServer() as other, Proxy() as proxy:
-        other.put(PATH, IMAGE)
+        other.put(PATH, IMAGE, etag='"v1"')
         server.script(PATH, then=Redirect(f"http://{host}:{other.port}{PATH}"))
         with HttpStore(url=server.url("/"), proxy=proxy.url()) as store:
             store.resolve = resolve

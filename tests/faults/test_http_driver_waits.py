@@ -329,12 +329,11 @@ def test_a_connection_kept_too_long_is_not_used(server):
 
     with HttpStore(url=server.url("/")) as store:
         store.clock = clock = Clock()
-        store.stat(KEY)
-        store.stat(KEY)
-        assert server.log.connections == 1
-        clock.late = 5.0
-        store.stat(KEY)
-        assert server.log.connections == 2
+        for late, connections in ((0.0, 1), (3.9, 1), (8.0, 2)):
+            clock.late = late
+            with store.get(KEY, 0, 5, version='"v1"') as stream:
+                stream.read()
+            assert server.log.connections == connections
 
 
 def test_a_failure_on_a_kept_connection_ends_the_others(server):
@@ -344,8 +343,8 @@ def test_a_failure_on_a_kept_connection_ends_the_others(server):
         assert server.log.connections == 2
         server.script(PATH, [RawReply(b"")])
         with pytest.raises(ConnectionLostError, match="closed the connection without a reply"):
-            store.get(KEY)
-        store.stat(KEY)
+            store.get(KEY, version='"v1"')
+        store.get(KEY, version='"v1"').close()
         assert server.log.connections == 3
 
 

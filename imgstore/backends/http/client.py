@@ -39,13 +39,18 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, to one server, over one connection."""
+    """One request, to one server, over one connection.
+
+    Only a `pinned` one, whose reply must show a version, goes over a connection that served another before: a
+    stray reply that arrives there late is then refused, while an unpinned read would believe it.
+    """
 
     method: str
     address: Address
     headers: Mapping[str, str]
     proxy: Proxy | None
     admit: Callable[[str], None] | None
+    pinned: bool
 
     @property
     def way(self) -> _Way:
@@ -103,7 +108,7 @@ class Client:
         A failure is the caller's to try again: after one on a connection that was kept, no other that leads
         the same way is used again.
         """
-        connection = self._take(request.way)
+        connection = self._take(request.way) if request.pinned else None
         reused = connection is not None
         try:
             if connection is None:

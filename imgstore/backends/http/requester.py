@@ -19,6 +19,7 @@ from imgstore.errors import ConnectionLostError, NotFoundError, UnsafeLocationEr
 
 LOG = logging.getLogger(__name__)
 
+_PRECONDITIONS: Final = frozenset({"If-Match", "If-Unmodified-Since"})
 _ALWAYS: Final = {"User-Agent": "imgstore", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
@@ -98,7 +99,9 @@ class Requester:
             proxy = self._proxies.choose(here)
             if proxy is not None:
                 self._check_behind_proxy(trail, watch)
-            exchange = self.client.exchange(Request(method, here, headers, proxy, trail.admit), watch)
+            pinned = not _PRECONDITIONS.isdisjoint(fields)
+            request = Request(method, here, headers, proxy, trail.admit, pinned)
+            exchange = self.client.exchange(request, watch)
             reply = exchange.reply
             LOG.debug(
                 "%s %s %s: status %d, request id %s",
