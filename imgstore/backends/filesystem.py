@@ -125,7 +125,7 @@ class _FileReader:
 
     @property
     def info(self) -> ObjectInfo:
-        return ObjectInfo(self._key, self.size, _version(self._found), self._found.st_mtime_ns / 1e9)
+        return ObjectInfo(self._key, self.size, _version(self._found), self._found.st_mtime)
 
     def begin(self, served: ByteRange) -> None:
         """Sets what is read."""

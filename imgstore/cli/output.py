@@ -18,7 +18,22 @@ from imgstore.errors import AlreadyExistsError, ConfigError, ImgstoreError, Stor
 
 # The resumes are told by the meter and the report; their warnings would say it a third time.
 _QUIET: Final = "imgstore.layers.resume"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>)]*[^\s'\"<>).,:;]")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>)]+")
+# A driver names its options as they stand in a configuration.
+_OPTION = re.compile(r"(?:the option )?'([a-z_]+)'")
+_FLAGS: Final = {
+    "allow_private": "--allow-private",
+    "ca_file": "--ca-file",
+    "client_cert": "--client-cert",
+    "client_key": "--client-key",
+    "headers": "--header",
+    "netrc": "--netrc-file",
+    "password": "--password-file",
+    "proxy": "--proxy",
+    "token_file": "--token-file",
+    "url_command": "--url-command",
+    "username": "--user",
+}
 _SECRET_LIMIT: Final = 4  # a shorter one would blot out innocent text
 
 
@@ -40,7 +55,7 @@ class Terminal:
 
     def scrubbed(self, text: str) -> str:
         """Gives `text` without secrets: those it knows, and what a URL may hold of them."""
-        text = _URL.sub(lambda found: redact_url(found[0]), text)
+        text = _URL.sub(_redacted, text)
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "...")
         return text
@@ -121,9 +136,16 @@ def sentence(error: BaseException, where: str | None = None) -> str:
         said += "; --force replaces it"
     if isinstance(error, StoreError):
         said += _circumstances(error)
-        if where and error.key is not None and where not in said:
-            said = f"{where}: {said}"
-    return said
+    if where and error.key is not None and where not in said:
+        said = f"{where}: {said}"
+    return _OPTION.sub(lambda found: _FLAGS.get(found[1], found[0]), said)
+
+
+def _redacted(found: re.Match[str]) -> str:
+    """Gives a URL inside a sentence without secrets; the sentence's own punctuation stays, and a `?...` too."""
+    bare = found[0].rstrip(".,:;")
+    stop = len(bare) - bare.endswith("?")
+    return redact_url(found[0][:stop]) + found[0][stop:]
 
 
 def _circumstances(error: StoreError) -> str:

@@ -48,6 +48,8 @@ def test_a_line_stays_a_line(terminal, lines, text, shown):
         ("(https://h/x?sig={PRESIGNED_QUERY})", "(https://h/x?...)"),
         ("'https://h/x?sig={PRESIGNED_QUERY}'.", "'https://h/x?...'."),
         ("see http://host/x.", "see http://host/x."),
+        ("see http://host/x?...: no", "see http://host/x?...: no"),
+        ("see http://u:{TOKEN}@host/x?...", "see http://host/x?..."),
         ("sent {HEADER}!", "sent ...!"),
     ],
 )
