@@ -118,17 +118,19 @@ class Gate:
         """Runs the tests of each safety line without it; gives what is wrong: a line that nobody misses."""
         problems: list[str] = []
         jobs: list[Job] = []
-        for module, tests in sorted({(line.module, line.tests) for line in lines}):
-            limit, problem = self._unchanged(module, tests)
-            problems += [problem] if problem else []
+        limits = {
+            where: self._unchanged(*where) for where in sorted({(line.module, line.tests) for line in lines})
+        }
+        problems += [problem for _, problem in limits.values() if problem]
+        for line in lines:
+            limit, problem = limits[line.module, line.tests]
             try:
-                jobs += [
-                    Job(line, module, tests, line.mutant(self._source(module)).program, limit)
-                    for line in lines
-                    if (line.module, line.tests) == (module, tests) and not problem
-                ]
+                program = line.mutant(self._source(line.module)).program
             except LookupError as exc:
                 problems.append(str(exc))
+                continue
+            if not problem:
+                jobs.append(Job(line, line.module, line.tests, program, limit))
         for outcome in self._harness.run(jobs):
             if outcome.verdict in {SURVIVED, BROKEN}:
                 problems.append(f"{outcome.job.subject.name}: {outcome.verdict} without it\n{outcome.output}")

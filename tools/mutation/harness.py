@@ -66,16 +66,15 @@ class Harness:
         self._root = root
         self._parallel = parallel
         self._running: dict[int, tuple[Job, float, Path]] = {}
-        for name in _PRELOADED:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Gives the outcomes as they come."""
-        waiting = iter(jobs)
+        for name in _PRELOADED:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                for number, job in enumerate(waiting):
+                for number, job in enumerate(jobs):
                     self._start(job, Path(folder, str(number)))
                     while len(self._running) >= self._parallel:
                         yield self._wait()

@@ -8,7 +8,6 @@ What is left alone, because no test can or should see it: annotations, docstring
 from __future__ import annotations
 
 import ast
-import marshal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ class Mutant:
 def mutants(source: str, module: str, filename: str = "") -> Iterator[Mutant]:
     """Gives every mutant of `source`, in the order of its lines as far as they go."""
     tree = ast.parse(source)
-    original = marshal.dumps(_compiled(tree, filename or module))
+    original = _effect(_compiled(tree, filename or module))
     seen: Counter[Mutant] = Counter()
     for site in _sites(tree):
         node = site.node
@@ -51,7 +50,7 @@ def mutants(source: str, module: str, filename: str = "") -> Iterator[Mutant]:
             program = _compiled(tree, filename or module)
             site.put(node)
             mutant = Mutant(module, site.scope, _shown(code), change)
-            if program is None or marshal.dumps(program) == original:
+            if program is None or _effect(program) == original:
                 continue
             seen[mutant] += 1
             yield replace(mutant, nth=seen[mutant], line=node.lineno, program=program)
@@ -62,6 +61,17 @@ def _compiled(tree: ast.Module, filename: str) -> CodeType | None:
         return compile(tree, filename, "exec", dont_inherit=True)
     except SyntaxError:
         return None  # as where `nonlocal` lost the name that it refers to
+
+
+def _effect(program: CodeType | None) -> Any:
+    """Gives what `program` does, without where in the file it stands."""
+    if program is None:
+        return None
+    constants = [_effect(each) if isinstance(each, CodeType) else repr(each) for each in program.co_consts]
+    names = (program.co_names, program.co_varnames, program.co_freevars, program.co_cellvars)
+    # empty before 3.11
+    handlers = getattr(program, "co_exceptiontable", b"")
+    return program.co_code, constants, names, program.co_flags, program.co_argcount, handlers
 
 
 def _shown(code: str, limit: int = 100) -> str:

@@ -114,7 +114,7 @@ def test_the_first_stream_has_half_a_window_too(meter):
 
 
 def test_a_wait_brings_no_byte():
-    meter = StallMeter(WINDOW, 1.0)
+    meter = StallMeter(WINDOW, 0.25)
     for _ in range(1000):
         meter.waited(1.0)
     meter.opened()
