@@ -13,10 +13,9 @@ from imgstore.testing.faults import Kind, play, shrink
 ROUND = 1000  # schedules a block: seconds of work
 
 
-def build(driver, settings, clock, jitter):
-    return stack.build(
-        driver, stack.LayerSettings(**dataclasses.asdict(settings)), clock=clock, jitter=jitter
-    )
+def build(driver, settings, clock, jitter, **more):
+    chosen = stack.LayerSettings(**dataclasses.asdict(settings))
+    return stack.build(driver, chosen, clock=clock, jitter=jitter, **more)
 
 
 def judge(schedule, make=build):

@@ -138,13 +138,16 @@ class Body:
             raise ConnectionLostError("the connection was dropped on this side")
 
     def _wait(self, seconds: float) -> None:
-        self._clock.advance(seconds, self)
+        left = self._left()
+        short = left is not None and left < seconds
+        self._clock.advance(max(0.0, left) if left is not None and short else seconds, self)
         self._check()
+        if short:
+            raise TimedOutError("nothing more was received before the deadline")
 
     def _end(self) -> int:
         if self._fault.kind is Kind.SILENT:
-            left = self._left()
-            self._wait(RECEIVE_TIMEOUT if left is None else min(RECEIVE_TIMEOUT, left))
+            self._wait(RECEIVE_TIMEOUT)
         error = breakage(self._fault)
         if error is None and not self._sized:
             error = TruncatedError("the body ended without the proof that it was complete")

@@ -94,7 +94,8 @@ class _Play:
         return found
 
     def blame(self, what: str) -> None:
-        self.found.wrong.append(f"call {len(self.found.ends) + 1}: {what}")
+        ended = self.call is not None and self.call.ended
+        self.found.wrong.append(f"call {len(self.found.ends) + (not ended)}: {what}")
 
     def _asked(self, asked: Asked) -> None:
         if self.call is None:

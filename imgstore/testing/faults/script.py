@@ -128,7 +128,8 @@ class Schedule:
         told = [
             f"{name}={value!r}"
             for name in self.__slots__
-            if name != "faults" and (value := getattr(self, name)) != getattr(_PLAIN, name)
+            if name not in {"seed", "faults", "sizes"}
+            and (value := getattr(self, name)) != getattr(_PLAIN, name)
         ]
         lines = [f"  {number}: {_told(fault)}" for number, fault in enumerate(self.faults, 1)]
         return "\n".join([f"seed {self.seed}: sizes={self.sizes!r} {' '.join(told)}", *lines])
