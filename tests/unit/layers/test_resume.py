@@ -310,6 +310,56 @@ def test_an_unknown_size_with_a_digest_is_compared_at_its_end():
         read_all(store)
 
 
+def whole_but_unproven(digest):
+    """An image of unknown size whose body just stops; its end is proven by nothing but `digest`."""
+    receives = []
+
+    def stop_after_all():
+        receives.append(None)
+        if len(receives) > 2:
+            raise TruncatedError("nothing proves the end", retryable=False)
+
+    return Attempt(size=None, digests={"sha256": digest}, before=stop_after_all)
+
+
+def test_an_end_that_the_digest_proves_is_one():
+    store, inner = resuming(whole_but_unproven(SHA256))
+    with store.get("image") as stream:
+        assert b"".join(bytes(piece) for piece in stream.chunks(len(DATA) // 2)) == DATA
+        assert stream.range.stop == len(DATA)
+    assert len(inner.asked) == 1
+
+
+def test_an_end_that_the_digest_belies_is_none():
+    store, _ = resuming(whole_but_unproven("00" * 32))
+    with pytest.raises(TruncatedError):
+        read_all(store, piece=len(DATA) // 2)
+
+
+def test_only_an_early_end_can_be_proven_by_the_digest():
+    attempt = whole_but_unproven(SHA256)
+    receives = []
+
+    def stop_after_all():
+        receives.append(None)
+        if len(receives) > 2:
+            raise PermanentError("another matter")
+
+    attempt.before = stop_after_all
+    store, _ = resuming(attempt)
+    with pytest.raises(PermanentError, match="another matter"):
+        read_all(store, piece=len(DATA) // 2)
+
+
+def test_an_early_end_of_a_known_size_is_none_whatever_the_digest_says():
+    half = hashlib.sha256(DATA[: len(DATA) // 2]).hexdigest()
+    early = Attempt(at=len(DATA) // 2, digests={"sha256": half})
+    store, inner = resuming(early, Attempt())
+    with pytest.raises(DigestMismatchError):
+        read_all(store)
+    assert len(inner.asked) == 2
+
+
 def test_an_end_that_cannot_be_proven_is_not_tried_again():
     unproven = TruncatedError("nothing proves the end", retryable=False)
     store, inner = resuming(Attempt(size=None, at=5000, error=unproven))

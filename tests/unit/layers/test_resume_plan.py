@@ -442,6 +442,18 @@ def test_a_size_that_is_not_told_again_is_remembered():
     assert made.action == Read(300)
 
 
+def test_an_end_that_the_digest_proves_finishes_the_read_and_refunds_it():
+    bucket = TokenBucket()
+    made = plan()
+    made._budget = Budget(8, bucket)
+    opened(broken_at(opened(made, info(None, sha256="aa")), 700), info(None))
+    assert bucket.tokens == 495
+    made.completed()
+    assert made.action == Finish()
+    assert (made.at, made.end) == (700, 700)
+    assert bucket.tokens == 500
+
+
 def test_a_size_learnt_on_reopening_is_taken():
     made = broken_at(opened(plan(), info(None)), 700)
     opened(made, info(1000))
