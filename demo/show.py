@@ -18,6 +18,7 @@ from demo.others import Other
 from demo.play import Outcome
 from demo.scenes import Ending, Scene
 
+# All of it fits a terminal of 80 columns.
 INDENT = (0, 0, 0, 3)
 # Into a file or a pipe: wide enough for a line of figures.
 WIDTH = 110
@@ -26,7 +27,7 @@ SHORT = {
     Ending.COPIED: "identical",
     Ending.DAMAGED: "refused",
     Ending.CHANGED: "refused",
-    Ending.INTERRUPTED: "interrupted",
+    Ending.INTERRUPTED: "stopped",
 }
 
 
@@ -53,17 +54,18 @@ class Show:
     def outcome(self, outcome: Outcome) -> None:
         log, report = outcome.log, outcome.report
         self._below(
-            f"the image has {amount(outcome.image.size)} bytes: sent {amount(log.received)}, "
-            f"received {amount(report.received)}, refetched {amount(log.refetched)}"
+            f"{amount(outcome.image.size)} bytes; sent {amount(log.received)}, "
+            f"received {amount(report.received)}"
         )
         self._below(
+            f"refetched {amount(log.refetched)}; "
             f"{count(log.attempts, 'request')}, {count(log.resumes, 'resume')}, "
             f"{count(log.stalls, 'stall')}, {outcome.seconds:.1f} s, exit status {outcome.status}"
         )
         if outcome.status:
             self._below(outcome.said, "dim")
-        self._below(f"sha256 of the source {outcome.image.sha256}", "dim")
-        self._below(f"sha256 of the copy   {outcome.copy or 'there is none'}", "dim")
+        self._below(f"source {outcome.image.sha256}", "dim")
+        self._below(f"copy   {outcome.copy or 'there is none'}", "dim")
         if outcome.complaints:
             for each in outcome.complaints:
                 self._below(f"WRONG: {each}", "bold red")
@@ -82,6 +84,7 @@ class Show:
             self._console.print(_table(name, list(group)))
 
     def verdict(self, scenes: int, wrong: int, seconds: float, *, ok: bool) -> None:
+        self.line("")
         text = f"{scenes - wrong} of {scenes} scenes ended as they must, in {seconds:.0f} s"
         if ok:
             self.line(f"{text}; the server's log and cp --json agree on every figure.", "bold green")
@@ -94,9 +97,11 @@ class Show:
 
 def _table(name: str, outcomes: Sequence[Outcome]) -> Table:
     title = f"{name}, {amount(outcomes[0].image.size)} bytes"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False
+    )
     table.add_column("scene", no_wrap=True)
-    for column in ("received", "of size", "refetched", "requests", "resumes", "stalls", "seconds"):
+    for column in ("received", "ratio", "refetched", "tries", "resumes", "stalls", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("ending", no_wrap=True)
     for each in outcomes:

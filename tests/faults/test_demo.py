@@ -79,11 +79,7 @@ def test_other_cuts_give_other_figures(image: Image, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [1, 65537])
 def test_the_place_of_a_cut_is_the_price_of_a_proof(place: int, image: Image, tmp_path: Path) -> None:
     figures = altered(
-        "no-validators",
-        image,
-        tmp_path,
-        faults=lambda _: [Cut(at=place)],
-        cost=lambda it: it.size + place,
+        "no-validators", image, tmp_path, faults=lambda _: [Cut(at=place)], cost=lambda it: it.size + place
     )
     assert figures == Figures(image.size + place, place, 2, 1, 0)
 
