@@ -267,7 +267,7 @@ class ResumePlan:
     def _proof_too_dear(self) -> bool:
         delivered = self.at - self.start
         whole = delivered if self.end is None else self.end - self.start
-        return self.refetched + delivered > self._proof_limit * whole
+        return delivered > 0 and self.refetched + delivered > self._proof_limit * whole
 
 
 def exhausted(error: TransientError, why: str) -> ImgstoreError:

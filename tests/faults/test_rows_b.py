@@ -171,6 +171,13 @@ def test_b6_a_proof_that_costs_too_much_is_not_made(rig, limit, breaks):
     assert rig.sent <= (1 + limit) * N
 
 
+def test_b6_where_nothing_was_delivered_there_is_nothing_to_prove(rig):
+    rig.put(etag=None)
+    rig.script((wire.WholeInstead(), wire.Cut(at=K)))
+    assert rig.read(2 * K, 1000) == IMAGE[2 * K : 2 * K + 1000]
+    assert rig.spans == [(0, K), (2 * K, 2 * K + 1000)]
+
+
 def test_b7_a_tag_of_another_replica_is_another_version(rig):
     rig.script(wire.Cut(at=K), then=rows.refused(wire.ReplaceValidator('"replica-2"'), wire.IgnoreIfMatch()))
     assert len(rig.fails(VersionChangedError).data) == K
