@@ -155,10 +155,10 @@ def version_of(reply: Reply) -> str | None:
     tags = set(reply.values("etag"))
     if len(tags) == 1 and _STRONG_TAG.fullmatch(tag := tags.pop()):
         return tag
-    changed, dated = reply.single("last-modified"), reply.single("date")
-    if changed is None or dated is None or not _DATE.fullmatch(changed):
+    changed = reply.single("last-modified")
+    if changed is None or not _DATE.fullmatch(changed):
         return None
-    then, now = http_date(changed), http_date(dated)
+    then, now = http_date(changed), http_date(reply.single("date"))
     if then is None or now is None or now - then < STRONG_AGE:
         return None
     return _MODIFIED + changed
@@ -230,8 +230,7 @@ def check_version(reply: Reply, version: Version) -> None:
 
 def describe(reply: Reply, key: str, size: int | None) -> ObjectInfo:
     """Gives what the header fields say of an image of `size` bytes."""
-    changed = reply.single("last-modified")
-    modified = None if changed is None else http_date(changed)
+    modified = http_date(reply.single("last-modified"))
     return ObjectInfo(key, size, version_of(reply), modified, _digests(reply))
 
 
@@ -260,10 +259,10 @@ def unsatisfied(reply: Reply) -> int | None:
     return size
 
 
-def http_date(text: str) -> float | None:
+def http_date(text: str | None) -> float | None:
     """Gives POSIX seconds for a date of §5.6.7, in any of its forms; None for what is no date."""
     try:
-        date = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text or "")
         return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

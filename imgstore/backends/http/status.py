@@ -71,7 +71,7 @@ def retry_after(reply: Reply, *, now: float) -> float | None:
 
     A date is measured by the server's own clock where it tells the time, else from `now` (POSIX seconds).
     """
-    value, dated = reply.single("retry-after"), reply.single("date")
+    value = reply.single("retry-after")
     if value is None:
         return None
     if value.isascii() and value.isdigit():
@@ -79,5 +79,5 @@ def retry_after(reply: Reply, *, now: float) -> float | None:
     then = http_date(value)
     if then is None:
         return None
-    here = None if dated is None else http_date(dated)
+    here = http_date(reply.single("date"))
     return min(max(then - (now if here is None else here), 0.0), RETRY_AFTER_LIMIT)

@@ -634,6 +634,7 @@ def test_a_long_416_is_cut_short():
         ("Sunday, 06-Nov-94 08:49:37 GMT", OLD_TIME),
         ("Sun Nov  6 08:49:37 1994", OLD_TIME),
         ("Sun, 06 Nov 1994 10:49:37 +0200", OLD_TIME),
+        (None, None),
         ("", None),
         ("yesterday", None),
         ("Sun, 31 Feb 1994 08:49:37 GMT", None),
