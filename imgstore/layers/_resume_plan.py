@@ -117,6 +117,8 @@ class ResumePlan:
         self._proof_limit = proof_limit
         self._lead = 0
         self._unproven = 0
+        self._reread = 0
+        self._stalled = False
         self.action: Action = Open(start, version)
 
     @property
@@ -150,7 +152,9 @@ class ResumePlan:
         elif self._unproven:
             self._unproven -= count
             self.refetched += count
+            self._reread += count
             if not self._unproven:
+                self._stalled = stalled
                 self.action = Compare()
                 return None
             if not count:
@@ -158,9 +162,7 @@ class ResumePlan:
         else:
             self._deliver(count)
         self._proceed()
-        if stalled and not isinstance(self.action, Finish):
-            return StalledError("fewer bytes came than the stall floor asks for")
-        return None
+        return self._stall(stalled)
 
     def proved(self, *, equal: bool) -> ImgstoreError | None:
         """The action Compare found the bytes read again `equal` to those delivered, or not."""
@@ -169,7 +171,7 @@ class ResumePlan:
                 "the image changed in mid-read: what was delivered reads differently now"
             )
         self._proceed()
-        return None
+        return self._stall(self._stalled)
 
     def paused(self, waited: float) -> None:
         """The action Pause is over."""
@@ -204,6 +206,11 @@ class ResumePlan:
             attempts=self.attempts,
         )
 
+    def _stall(self, stalled: bool) -> StalledError | None:  # noqa: FBT001  # a verdict, passed on
+        if stalled and not isinstance(self.action, Finish):
+            return StalledError("fewer bytes came than the stall floor asks for")
+        return None
+
     def _changed(self, info: ObjectInfo) -> str | None:
         if self.info is None:
             return None
@@ -219,7 +226,9 @@ class ResumePlan:
         if self.info is None:
             self.info = info
             self._version = self._version or info.version
-            whole = self.start == 0 and (self._stop is None or self._stop == info.size)
+            whole = self.start == 0 and (
+                self._stop is None or (info.size is not None and self._stop >= info.size)
+            )
             self.digest = _usable_digest(info) if whole else None
         if info.size is not None:
             self.end = info.size if self._stop is None else min(self._stop, info.size)
@@ -267,7 +276,7 @@ class ResumePlan:
     def _proof_too_dear(self) -> bool:
         delivered = self.at - self.start
         whole = delivered if self.end is None else self.end - self.start
-        return delivered > 0 and self.refetched + delivered > self._proof_limit * whole
+        return delivered > 0 and self._reread + delivered > self._proof_limit * whole
 
 
 def exhausted(error: TransientError, why: str) -> ImgstoreError:

@@ -388,7 +388,10 @@ def test_a_digest_known_before_the_first_byte_makes_a_proof_needless():
     assert broken_at(made, 400).action == Open(400, None)
 
 
-@pytest.mark.parametrize("start, stop, usable", [(0, SIZE, True), (0, SIZE - 1, False), (1, None, False)])
+@pytest.mark.parametrize(
+    "start, stop, usable",
+    [(0, SIZE, True), (0, SIZE + 1, True), (0, SIZE - 1, False), (1, None, False), (1, SIZE, False)],
+)
 def test_a_digest_helps_only_a_read_of_the_whole_image(start, stop, usable):
     made = opened(plan(start, stop), info(version=None, sha256="aa"))
     assert (made.digest is not None) is usable
@@ -514,3 +517,27 @@ def test_a_stall_while_skipping_or_proving_counts_too():
     made = plan(meter=StallMeter(10, 100))
     opened(broken_at(opened(made, info(version=None)), 400), info(version=None))
     assert isinstance(made.received(1, 10.0), StalledError)
+
+
+def test_a_stall_at_the_last_byte_of_a_proof_is_found_when_it_is_proven():
+    made = plan(meter=StallMeter(10, 100))
+    opened(broken_at(opened(made, info(version=None)), 400), info(version=None))
+    assert made.received(400, 20.0) is None
+    assert isinstance(made.proved(equal=True), StalledError)
+
+
+def test_a_proof_that_was_quick_is_no_stall():
+    made = plan(meter=StallMeter(10, 100))
+    opened(broken_at(opened(made, info(version=None)), 400), info(version=None))
+    made.received(400, 1.0)
+    assert made.proved(equal=True) is None
+
+
+def test_bytes_skipped_are_no_proof_and_do_not_count_against_its_limit():
+    made = plan(500, 600, proof_limit=1.0)
+    opened(made, info(version=None), lead=500)
+    made.received(500, 0.0)
+    made.received(100 - 1, 0.0)
+    made.failed(LOST, 0.0)
+    assert isinstance(made.action, Pause)
+    assert made.refetched == 500
