@@ -336,6 +336,13 @@ def test_an_end_that_the_digest_belies_is_none():
         read_all(store, piece=len(DATA) // 2)
 
 
+def test_an_end_that_nothing_could_prove_is_none():
+    unproven = TruncatedError("nothing proves the end", retryable=False)
+    store, _ = resuming(Attempt(size=None, version=None, at=5000, error=unproven))
+    with pytest.raises(TruncatedError):
+        read_all(store)
+
+
 def test_only_an_early_end_can_be_proven_by_the_digest():
     attempt = whole_but_unproven(SHA256)
     receives = []
@@ -411,8 +418,8 @@ def test_short_waits_are_no_stall():
         Attempt(opening=0.5, **slow),
     )
     events = []
-    with store.get("image", 0, 9, call=Call(observe=events.append)) as stream:
-        assert stream.read() == DATA[:9]
+    with store.get("image", 0, 12, call=Call(observe=events.append)) as stream:
+        assert stream.read() == DATA[:12]
     assert [event.kind for event in events] == ["resumed"]
     assert len(inner.asked) == 3
 
@@ -423,8 +430,8 @@ def test_time_held_on_our_own_side_is_no_stall():
         inner.clock.elapsed += 60.0
 
     store, inner = resuming(Attempt(each=1, seconds=1.0, before=hold))
-    with store.get("image", 0, 9) as stream:
-        assert stream.read() == DATA[:9]
+    with store.get("image", 0, 12) as stream:
+        assert stream.read() == DATA[:12]
     assert len(inner.asked) == 1
 
 
@@ -435,8 +442,8 @@ def test_a_failure_after_a_time_held_is_no_stall():
 
     slow = {"each": 1, "seconds": 1.0, "before": hold}
     store, inner = resuming(Attempt(at=1, error=LOST, **slow), Attempt(**slow))
-    with store.get("image", 0, 9) as stream:
-        assert stream.read() == DATA[:9]
+    with store.get("image", 0, 12) as stream:
+        assert stream.read() == DATA[:12]
     assert len(inner.asked) == 2
 
 
