@@ -78,7 +78,7 @@ class ByteStream:
     """
 
     __slots__ = (
-        "__weakref__", "_busy", "_call", "_cancelled", "_clock", "_closed", "_error", "_lead", "_limit",
+        "__weakref__", "_busy", "_cancelled", "_clock", "_closed", "_error", "_lead", "_limit",
         "_raw", "_store", "_total", "_translate", "delivered", "info", "range",
     )  # fmt: skip
 
@@ -111,7 +111,6 @@ class ByteStream:
         self._lead = 0 if self._total == 0 else start - opened.range.start
         self._translate = translate
         self._store = store
-        self._call = call
         self._clock = clock
         remaining = call.remaining(clock)
         self._limit = None if remaining is None else clock.now() + remaining

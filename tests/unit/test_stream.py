@@ -274,6 +274,12 @@ def test_the_bytes_after_the_lead_are_the_right_ones():
         assert drained(stream_of(Raw(DATA[:7], DATA[7:]), start)) == DATA[start:]
 
 
+def test_a_range_of_one_byte_has_its_lead_too():
+    stream = stream_of(Raw(DATA), 100, 101)
+    assert stream.lead == 100
+    assert drained(stream) == DATA[100:101]
+
+
 def test_discard_throws_away_step_by_step_and_then_nothing():
     raw = Raw(DATA[:30], DATA[30:])
     stream = stream_of(raw, 100)
@@ -347,6 +353,13 @@ def test_a_range_with_an_end_of_an_image_of_unknown_size():
 
 
 # What drivers give and raise
+
+
+def test_a_store_without_a_name_names_none():
+    body = Opened(Raw(), ObjectInfo("k", 5, "v"), ByteRange(0, 5))
+    with pytest.raises(TruncatedError) as caught:
+        ByteStream(body, 0, None, translate=translate).read()
+    assert caught.value.store == ""
 
 
 @pytest.mark.parametrize("lie", [None, -1, 11, 1 << 40, 1.5, "5"])
@@ -564,6 +577,7 @@ def test_close_closes_the_body_once():
     raw = Raw(DATA)
     with stream_of(raw) as stream:
         stream.readinto(bytearray(1))
+    assert raw.closes == 1
     for _ in range(2):
         stream.close()
     assert (raw.closes, raw.aborts) == (1, 0)
@@ -780,8 +794,10 @@ def test_read_of_all_of_unknown_size_up_to_the_limit(limit):
     for step in (7, limit, 10_000):
         pieces = [DATA[n : min(n + step, limit)] for n in range(0, limit, step)]
         assert stream_of(Raw(*pieces), **unknown).read() == DATA[:limit]
+    stream = stream_of(Raw(DATA[: limit + 2]), **unknown)
     with pytest.raises(ValueError, match="64 MiB"):
-        stream_of(Raw(DATA[: limit + 1]), **unknown).read()
+        stream.read()
+    assert stream.delivered == limit + 1
 
 
 def test_an_absurd_size_allocates_nothing():
