@@ -144,11 +144,15 @@ class Reading:
     def _identify(self, asked: int, fault: Fault | None, *, reopened: bool) -> None:
         """Compares what is served with what is pinned. Raises: WeatherError, EndError."""
         world, script = self.world, self.world.schedule
-        if script.versioned and not self.any and self.precondition not in {None, world.tag}:
+        behind = script.sized and (asked > world.size or asked == world.size > 0)
+        # a server that ignores the precondition answers 416 there, which tells of no version
+        ignored = behind and fault is not None and fault.kind is Kind.IGNORED
+        other = script.versioned and not self.any and self.precondition not in {None, world.tag}
+        if other and not ignored:
             raise EndError("VersionChangedError")
         if not script.sized:
             return
-        if asked > world.size or asked == world.size > 0:
+        if behind:
             raise EndError("VersionChangedError" if reopened else "RangeNotSatisfiableError")
         if fault is not None and fault.kind in {Kind.LATER, Kind.OVERSOLD}:
             raise self._bad(fault)
