@@ -2,7 +2,8 @@
 
 python tools/soak.py [mutants | schedules]
 
-`mutants --from FILE...` reports earlier runs of `python -m tools.mutation MODULE... --json FILE`.
+`mutants --from FILE...` reports earlier runs of `python -m tools.mutation MODULE... --json FILE`; what a
+later file says of a mutant counts.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
+sys.path.insert(0, str(ROOT))
+
+from tools.mutation.gate import survivors  # noqa: E402 -- behind the path that makes it importable
+from tools.mutation.harness import SURVIVED  # noqa: E402
+from tools.mutation.mutants import Mutant  # noqa: E402
+
 # A machine that soaks is used for other things meanwhile.
 _NICE = ("nice", "-n", "15")
 
@@ -29,17 +34,18 @@ def main() -> int:
     parser.add_argument("--from", dest="earlier", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--count", type=int, default=1_000_000, help="schedules to play (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (%(default)s)")
+    parser.add_argument("--to", type=Path, default=ROOT / "docs" / "results", help="the folder of results")
     options = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    options.to.mkdir(parents=True, exist_ok=True)
     status = 0
     if options.what in {None, "mutants"}:
-        status |= mutants(options.earlier, options.jobs)
+        status |= mutants(options.earlier, options.jobs, options.to)
     if options.what in {None, "schedules"}:
-        status |= schedules(options.count, options.jobs)
+        status |= schedules(options.count, options.jobs, options.to)
     return status
 
 
-def mutants(earlier: list[Path], jobs: int) -> int:
+def mutants(earlier: list[Path], jobs: int, results: Path) -> int:
     """Runs the gate, unless told of `earlier` runs, and reports; gives its status."""
     with tempfile.TemporaryDirectory() as folder:
         status = 0
@@ -50,36 +56,46 @@ def mutants(earlier: list[Path], jobs: int) -> int:
                 cwd=ROOT,
                 check=False,
             ).returncode
-        parts = [part for each in earlier for part in json.loads(each.read_text())]
-    (RESULTS / "mutants.md").write_text(_report(sorted(parts, key=lambda part: part["module"])))
-    unlisted = [each for part in parts for each in _alive(part) if "reason" not in each]
-    return status or bool(unlisted)
+        verdicts = _verdicts(earlier)
+    reasons = survivors()
+    (results / "mutants.md").write_text(_report(verdicts, reasons))
+    return status or int(any(each not in reasons for each in _alive(verdicts)))
 
 
-def schedules(count: int, jobs: int) -> int:
+def _verdicts(files: list[Path]) -> dict[Mutant, str]:
+    verdicts = {}
+    for part in (part for each in files for part in json.loads(each.read_text())):
+        for each in part["mutants"]:
+            verdict = each.pop("verdict")
+            mutant = Mutant(part["module"], **each)
+            verdicts.pop(mutant, None)  # the later one may stand in another line
+            verdicts[mutant] = verdict
+    return verdicts
+
+
+def schedules(count: int, jobs: int, results: Path) -> int:
     """Plays `count` schedules and keeps what was printed; gives the status."""
     command = [*_NICE, sys.executable, "tools/schedules.py", str(count), "--jobs", str(jobs)]
     run = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
     print(run.stdout, flush=True)
     lines = ["# Seeded schedules", "", _when(), "", f"`python tools/schedules.py {count}`:", ""]
     lines += ["```", run.stdout.strip(), "```", ""]
-    (RESULTS / "schedules.md").write_text("\n".join(lines))
+    (results / "schedules.md").write_text("\n".join(lines))
     return run.returncode
 
 
-def _report(parts: list[dict[str, Any]]) -> str:
+def _report(verdicts: dict[Mutant, str], reasons: dict[Mutant, str]) -> str:
     lines = ["# Mutants", "", _when(), "", "`python tools/soak.py mutants`, by `tools/mutation`:", ""]
     lines += ["| module | mutants | killed | alive |", "|---|---:|---:|---:|"]
-    lines += [_row(part["module"], len(part["mutants"]), len(_alive(part))) for part in parts]
-    total = sum(len(part["mutants"]) for part in parts)
-    alive = sum(len(_alive(part)) for part in parts)
-    lines += [_row("all", total, alive), "", "## What lives, and why", ""]
-    for part in parts:
-        for each in _alive(part):
-            nth = f" (#{each['nth']})" if each["nth"] > 1 else ""
-            scope = each["scope"] or "module"
-            change = f"`{each['code']}`{nth}: {each['change']}"
-            lines.append(f"- {part['module']}, {scope}: {change}. {each.get('reason', 'NOT LISTED')}")
+    alive = sorted(_alive(verdicts), key=lambda each: (each.module, each.line))
+    for module in sorted({each.module for each in verdicts}):
+        count = sum(each.module == module for each in verdicts)
+        lines.append(_row(module, count, sum(each.module == module for each in alive)))
+    lines += [_row("all", len(verdicts), len(alive)), "", "## What lives, and why", ""]
+    for each in alive:
+        nth = f" (#{each.nth})" if each.nth > 1 else ""
+        where = f"{each.module}, {each.scope or 'module'}"
+        lines.append(f"- {where}: `{each.code}`{nth}: {each.change}. {reasons.get(each, 'NOT LISTED')}")
     return "\n".join(lines) + "\n"
 
 
@@ -88,8 +104,8 @@ def _row(name: str, count: int, alive: int) -> str:
     return f"| {name} | {count} | {killed:.1%} | {alive} |"
 
 
-def _alive(part: dict[str, Any]) -> list[dict[str, Any]]:
-    return [each for each in part["mutants"] if each["verdict"] == "survived"]
+def _alive(verdicts: dict[Mutant, str]) -> list[Mutant]:
+    return [each for each, verdict in verdicts.items() if verdict == SURVIVED]
 
 
 def _when() -> str:

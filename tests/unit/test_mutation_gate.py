@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -181,6 +182,24 @@ def test_each_survivor_is_listed_with_its_reason():
     examined = Gate(ROOT)
     assert all(mutant.module in examined.modules for mutant in examined.listed)
     assert all(len(reason) > 20 for reason in examined.listed.values())
+
+
+def test_the_report_counts_by_what_was_last_said_and_fails_for_what_is_not_listed(tmp_path):
+    mutant = {"line": 3, "scope": "f", "code": "a < b", "change": "LtE for Lt", "nth": 1}
+    files = []
+    for number, verdicts in enumerate([["survived", "survived"], ["killed"]]):
+        made = [{**mutant, "nth": nth, "verdict": verdict} for nth, verdict in enumerate(verdicts, 1)]
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps([{"module": "m.py", "seconds": 1.0, "mutants": made}]))
+    ran = subprocess.run(
+        [sys.executable, "tools/soak.py", "mutants", "--to", tmp_path, "--from", *files],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (1, "")
+    report = (tmp_path / "mutants.md").read_text()
+    assert re.search(r"^20\d\d-\d\d-\d\d, Python 3\.", report, re.MULTILINE)
+    assert "| m.py | 2 | 50.0% | 1 |" in report
+    assert "- m.py, f: `a < b` (#2): LtE for Lt. NOT LISTED" in report
 
 
 def changes(source):

@@ -23,7 +23,7 @@ def main() -> int:
         gate = Gate(snapshot(options.root, Path(folder)), options.data, parallel=options.jobs)
         problems = gate.prove(gate.safety_lines) if not options.modules else []
         modules = [] if options.safety else options.modules or list(gate.modules)
-        wanted = _alive(options.again) if options.again else lambda _: True
+        wanted = _alive(options.again) if options.again else None
         results = [_examined(gate, each, wanted) for each in modules]
     for found, _ in results:
         problems += found.problems
@@ -59,7 +59,9 @@ def _alive(earlier: Path) -> Callable[[Mutant], bool]:
     return alive.__contains__
 
 
-def _examined(gate: Gate, module: str, wanted: Callable[[Mutant], bool]) -> tuple[Findings, dict[str, Any]]:
+def _examined(
+    gate: Gate, module: str, wanted: Callable[[Mutant], bool] | None
+) -> tuple[Findings, dict[str, Any]]:
     began = time.monotonic()
     mutants: list[dict[str, Any]] = []
     found = Findings(module)
@@ -67,7 +69,7 @@ def _examined(gate: Gate, module: str, wanted: Callable[[Mutant], bool]) -> tupl
         if isinstance(each, Findings):
             found = each
         else:
-            mutants.append(_described(each.job.subject, each.verdict, gate))
+            mutants.append(_described(each.job.subject, each.verdict))
     seconds = time.monotonic() - began
     print(f"{module}: {len(mutants)} mutants, {found.killed:.1%} killed, {seconds:.0f} s", flush=True)
     for mutant in gate.gone(found):
@@ -75,11 +77,9 @@ def _examined(gate: Gate, module: str, wanted: Callable[[Mutant], bool]) -> tupl
     return found, {"module": module, "seconds": round(seconds, 1), "mutants": mutants}
 
 
-def _described(mutant: Any, verdict: str, gate: Gate) -> dict[str, Any]:
+def _described(mutant: Mutant, verdict: str) -> dict[str, Any]:
     names = ("line", "scope", "code", "change", "nth")
-    described = {name: getattr(mutant, name) for name in names} | {"verdict": verdict}
-    reason = gate.listed.get(mutant)
-    return described | ({"reason": reason} if reason else {})
+    return {name: getattr(mutant, name) for name in names} | {"verdict": verdict}
 
 
 if __name__ == "__main__":

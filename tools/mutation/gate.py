@@ -79,12 +79,7 @@ class Gate:
         self.modules: dict[str, tuple[str, ...]] = {
             module: tuple(tests) for module, tests in _read(data / "modules.toml").items()
         }
-        self.listed: dict[Mutant, str] = {}
-        for each in _read(data / "survivors.toml").get("survivor", []):
-            reason = each.pop("reason").strip()
-            if not reason:
-                raise ValueError(f"a survivor without a reason: {each}")
-            self.listed[Mutant(**each)] = reason
+        self.listed = survivors(data)
         self.safety_lines = [
             SafetyLine(**each | {"tests": tuple(each["tests"])})
             for each in _read(data / "safety.toml").get("line", [])
@@ -95,9 +90,12 @@ class Gate:
         return list(mutants(self._source(module), module, str(self.root / module)))
 
     def examine(
-        self, module: str, wanted: Callable[[Mutant], bool] = lambda _: True
+        self, module: str, wanted: Callable[[Mutant], bool] | None = None
     ) -> Iterator[Outcome | Findings]:
-        """Runs the `wanted` mutants of `module`; gives each outcome as it comes, and the findings last."""
+        """Runs the `wanted` mutants of `module`; gives each outcome as it comes, and the findings last.
+
+        The share that must die is asked of all of them only.
+        """
         findings = Findings(module)
         tests = self.modules[module]
         limit, problem = self._unchanged(module, tests)
@@ -106,11 +104,16 @@ class Gate:
             yield findings
             return
         jobs = (
-            Job(each, module, tests, each.program, limit) for each in self.mutants(module) if wanted(each)
+            Job(each, module, tests, each.program, limit)
+            for each in self.mutants(module)
+            if wanted is None or wanted(each)
         )
         for outcome in self._harness.run(jobs):
             findings.outcomes.append(outcome)
             yield outcome
+        if wanted is None and findings.killed < LEAST_KILLED:
+            share = f"{findings.killed:.1%} of the mutants die; {LEAST_KILLED:.0%} must"
+            findings.problems.append(f"{module}: {share}")
         findings.problems += self._judged(findings)
         yield findings
 
@@ -161,10 +164,19 @@ class Gate:
         for outcome in findings.outcomes:
             if outcome.verdict == BROKEN:
                 yield f"{outcome.job.subject}: the tests could not be run\n{outcome.output}"
-        if findings.killed < LEAST_KILLED:
-            yield f"{findings.module}: {findings.killed:.1%} of the mutants die; {LEAST_KILLED:.0%} must"
         for mutant in self.unlisted(findings):
             yield f"lives and is not listed: {mutant}"
+
+
+def survivors(data: Path = HERE) -> dict[Mutant, str]:
+    """Gives the listed survivors, each with its reason. Raises: ValueError where one has none."""
+    listed = {}
+    for each in _read(data / "survivors.toml").get("survivor", []):
+        reason = each.pop("reason").strip()
+        if not reason:
+            raise ValueError(f"a survivor without a reason: {each}")
+        listed[Mutant(**each)] = reason
+    return listed
 
 
 def snapshot(tree: Path, target: Path) -> Path:
