@@ -114,6 +114,7 @@ def test_retryable_and_resumable_can_be_said(kind, value):
 def test_fields_message_and_text(kind):
     error = kind("what was wrong", **FIELDS)
     assert {name: getattr(error, name) for name in FIELDS} == FIELDS
+    assert error.args == ("what was wrong",)
     assert (str(error), error.message) == ("what was wrong", "what was wrong")
     assert repr(error) == (
         f"{kind.__name__}('what was wrong', key='k', store='s', offset=7, attempts=3, request_id='r-1')"
@@ -188,6 +189,7 @@ def with_lock():
         (OSError(5, "EIO"), OSError, "[Errno 5] EIO"),
         (ForeignError("peer", 404), Exception, "ForeignError: 404 from peer"),
         (ValueError(threading.Lock), Exception, f"ValueError: {threading.Lock}"),
+        (ValueError("x", threading.Lock), Exception, f"ValueError: ('x', {threading.Lock})"),
         (with_lock(), Exception, "OSError: [Errno 5] EIO"),
     ],
 )

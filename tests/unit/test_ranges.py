@@ -92,6 +92,7 @@ def test_equality():
     assert RangeSet([ByteRange(1, 4)]) != RangeSet([ByteRange(0, 4)])
     assert RangeSet() == RangeSet()
     assert RangeSet() != [ByteRange(0, 4)]
+    assert RangeSet().__eq__([]) is NotImplemented
 
 
 def test_it_is_mutable_and_so_has_no_hash():

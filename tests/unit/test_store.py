@@ -6,6 +6,7 @@ import gc
 
 import pytest
 
+from imgstore.clock import SYSTEM
 from imgstore.errors import (
     BadReplyError,
     DeadlineExceededError,
@@ -100,6 +101,7 @@ def test_facets_are_optional():
     assert {getattr(Driver(), name) for name in FACETS} == {None}
     assert Store.OPTIONS == ()
     assert Store.store_id == ""
+    assert Store.clock is SYSTEM
 
 
 # get
