@@ -276,7 +276,7 @@ class ResumePlan:
     def _proof_too_dear(self) -> bool:
         delivered = self.at - self.start
         whole = delivered if self.end is None else self.end - self.start
-        return delivered > 0 and self._reread + delivered > self._proof_limit * whole
+        return self._reread + delivered > self._proof_limit * whole
 
 
 def exhausted(error: TransientError, why: str) -> ImgstoreError:

@@ -8,6 +8,7 @@ What is left alone, because no test can or should see it: annotations, docstring
 from __future__ import annotations
 
 import ast
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,7 @@ def mutants(source: str, module: str, filename: str = "") -> Iterator[Mutant]:
         node = site.node
         code = " ".join((ast.get_source_segment(source, node) or "").split())
         for change, other in changes(node, in_function=bool(site.scope)):
-            site.put(ast.fix_missing_locations(ast.copy_location(other, node)))
+            site.put(ast.fix_missing_locations(ast.copy_location(copy.copy(other), node)))
             program = _compiled(tree, filename or module)
             site.put(node)
             mutant = Mutant(module, site.scope, _shown(code), change)
