@@ -29,7 +29,7 @@ _DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 _UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,19})")
-_DIGEST = re.compile(r"sha-(256|512)=:([A-Za-z0-9+/]+={0,2}):")
+_DIGEST = re.compile(r"[ \t]*sha-(256|512)=:([A-Za-z0-9+/]+={0,2}):[ \t]*")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_IDS = (
     "x-request-id",
@@ -202,10 +202,14 @@ def _partial(reply: Reply, start: int) -> tuple[int, ByteRange]:
     text = reply.value("content-range")
     if any(kind.lower().startswith("multipart/byteranges") for kind in reply.values("content-type")):
         raise reply.bad("several ranges, though one was asked for")
-    match = _CONTENT_RANGE.fullmatch(text or "")
-    first, last, size = map(int, match.groups()) if match else (0, 0, 0)
+    if text is None:
+        raise reply.bad("a part without a Content-Range")
+    nonsense = reply.bad(f"Content-Range {text[:80]!r}")
+    if (match := _CONTENT_RANGE.fullmatch(text)) is None:
+        raise nonsense
+    first, last, size = map(int, match.groups())
     if not first <= last < size < NUMBER_LIMIT:
-        raise reply.bad("a part without a Content-Range" if text is None else f"Content-Range {text[:80]!r}")
+        raise nonsense
     if not first <= start <= last:
         raise reply.bad(f"bytes {first} to {last}, though it was asked for those from {start} on")
     length = framing(reply).length
@@ -238,10 +242,10 @@ def _digests(reply: Reply) -> dict[str, str]:
     """Reads Repr-Digest (RFC 9530 §3): of the whole image, also beside a part. Malformed ones are none."""
     digests = {}
     for member in ",".join(reply.values("repr-digest")).split(","):
-        match = _DIGEST.fullmatch(member.strip(" \t"))
+        match = _DIGEST.fullmatch(member)
         if match:
             try:
-                digest = base64.b64decode(match[2], validate=True)
+                digest = base64.b64decode(match[2])
             except binascii.Error:
                 continue
             if len(digest) * 8 == int(match[1]):
@@ -252,17 +256,21 @@ def _digests(reply: Reply) -> dict[str, str]:
 def unsatisfied(reply: Reply) -> int | None:
     """Gives the image's size by a 416 (§15.5.17), None where it does not say."""
     text = reply.value("content-range")
-    match = _UNSATISFIED_RANGE.fullmatch(text or "")
+    if text is None:
+        return None
+    match = _UNSATISFIED_RANGE.fullmatch(text)
     size = _number(match[1]) if match else None
-    if text is not None and size is None:
+    if size is None:
         raise reply.bad(f"Content-Range {text[:80]!r} with status 416")
     return size
 
 
 def http_date(text: str | None) -> float | None:
     """Gives POSIX seconds for a date of §5.6.7, in any of its forms; None for what is no date."""
+    if text is None:
+        return None
     try:
-        date = parsedate_to_datetime(text or "")
+        date = parsedate_to_datetime(text)
         return (date if date.tzinfo else date.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -580,6 +581,8 @@ SHA512 = hashlib.sha512(b"image").hexdigest()
         (["x" + digest_field("sha-256")], {}),
         (["X" + digest_field("sha-256")], {}),
         ([digest_field("sha-256") + "x"], {}),
+        ([f" \t {digest_field('sha-256')}\t"], {"sha256": SHA256}),
+        ([f"\n{digest_field('sha-256')}"], {}),
         (["nonsense", digest_field("sha-256")], {"sha256": SHA256}),
         (["sha-512=:AAAAA:", digest_field("sha-256")], {"sha256": SHA256}),
     ],
@@ -646,3 +649,13 @@ def test_a_long_416_is_cut_short():
 )
 def test_dates(text, seconds):
     assert http_date(text) == seconds
+
+
+def test_dates_do_not_depend_on_where_we_are(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert http_date("Sun Nov  6 08:49:37 1994") == http_date(OLD) == OLD_TIME
+    finally:
+        monkeypatch.undo()
+        time.tzset()
