@@ -277,7 +277,7 @@ class ByteStream:
             self.delivered += count
             if self.delivered == self._total:
                 self._release()
-        elif self._total is not None:
+        elif self.info.size is not None:
             raise self._fail(
                 TruncatedError(f"the store ended the body after {self._at} of {self.range.stop}")
             )

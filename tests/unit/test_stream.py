@@ -352,6 +352,12 @@ def test_a_range_with_an_end_of_an_image_of_unknown_size():
     assert raw.closes == 1
 
 
+def test_a_range_is_clipped_at_the_proven_end_of_an_image_of_unknown_size():
+    stream = stream_of(Raw(DATA[:100]), 40, 1000, size=None, served=(0, None))
+    assert drained(stream) == DATA[40:100]
+    assert (stream.range, stream.delivered) == (ByteRange(40, 100), 60)
+
+
 # What drivers give and raise
 
 
