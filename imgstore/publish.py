@@ -44,6 +44,7 @@ _NAME_LIMIT: Final = 96
 _IDLE_LIMIT: Final = 1000
 _IDLE_PAUSE: Final = 0.01
 _RENAME_NOREPLACE: Final = 1  # <linux/fs.h>
+_CLOSED: Final = -1  # no descriptor
 
 # A file system or kernel without O_TMPFILE says one of these (open(2)).
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
@@ -52,7 +53,7 @@ _NO_LINK: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 # One whose rename always replaces says one of these (rename(2)).
 _NO_EXCLUSIVE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
-_ERRORS: Final[Mapping[int, type[StoreError]]] = {
+_ERRORS: Final[Mapping[int | None, type[StoreError]]] = {
     errno.ENOSPC: NoSpaceError,
     errno.EDQUOT: NoSpaceError,
     errno.EACCES: PermissionDeniedError,
@@ -73,8 +74,7 @@ def file_error(exc: OSError, what: str) -> ImgstoreError:
     message = f"{what}: {os.strerror(exc.errno) if exc.errno else type(exc).__name__}"
     if exc.errno in _UNSAFE:
         return UnsafeLocationError(message)
-    code = exc.errno or errno.EIO
-    return _ERRORS.get(code, StorageIOError)(message, errno=code)
+    return _ERRORS.get(exc.errno, StorageIOError)(message, errno=exc.errno)
 
 
 class PendingFile:
@@ -105,7 +105,7 @@ class PendingFile:
         self._dir_fd = dir_fd
         self._name = os.path.basename(self.path)
         self._temporary: str | None = None
-        self._folder = self._file = self._handle = -1
+        self._folder = self._file = self._handle = _CLOSED
         self._error: ImgstoreError | None = None
 
     def __enter__(self) -> PendingFile:
@@ -118,7 +118,9 @@ class PendingFile:
             with self._poisoned_by_failure(f"cannot create {self.path}"):
                 self._folder = self._open_folder()
                 self._check_target()
-                if self.overwrite or not self._create_unnamed():
+                if not self.overwrite:
+                    self._create_unnamed()
+                while self._file == _CLOSED:
                     self._create_named()
         except BaseException:
             self.discard()
@@ -160,7 +162,7 @@ class PendingFile:
                 told = f"of {wanted} bytes {self.written} were written, it holds {held}"
                 raise StorageIOError(f"cannot publish {self.path}: {told}")
             # The descriptor is gone even when close fails, and that means a failed write (NFS: a quota).
-            file, self._file = self._file, -1
+            file, self._file = self._file, _CLOSED
             os.close(file)
             self._give_name()
             self.published = True
@@ -218,8 +220,8 @@ class PendingFile:
 
     def _close(self, name: str) -> None:
         descriptor = getattr(self, name)
-        setattr(self, name, -1)
-        if descriptor >= 0:
+        setattr(self, name, _CLOSED)
+        if descriptor != _CLOSED:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
@@ -256,33 +258,31 @@ class PendingFile:
         if self._mode is None:
             self._mode = stat.S_IMODE(found.st_mode) & 0o777
 
-    def _create_unnamed(self) -> bool:
-        """Creates a file without a name; False where that cannot be, or there is no /proc to name it by."""
+    def _create_unnamed(self) -> None:
+        """Creates a file without a name; none where that cannot be, or there is no /proc to name it by."""
         flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
         try:
             self._file = os.open(".", flags, 0o600, dir_fd=self._folder)
         except OSError as exc:
-            if exc.errno in _NO_TMPFILE:
-                return False
-            raise
+            if exc.errno not in _NO_TMPFILE:
+                raise
+            return
         try:
             # Keeps the file alive after the descriptor that wrote it was closed and judged.
             self._handle = os.open(f"/proc/self/fd/{self._file}", os.O_PATH | os.O_CLOEXEC)
         except OSError:
-            file, self._file = self._file, -1
+            file, self._file = self._file, _CLOSED
             os.close(file)
-            return False
-        return True
 
     def _create_named(self) -> None:
+        """Creates a file that nobody else has; none where the name that was made up is taken."""
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
-        while self._file < 0:
-            # Noted first, so that an interrupt right after the open still removes it.
-            self._temporary = temporary_name(self._name)
-            try:
-                self._file = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
-            except FileExistsError:
-                self._temporary = None  # somebody else's: neither used nor removed
+        # Noted first, so that an interrupt right after the open still removes it.
+        self._temporary = temporary_name(self._name)
+        try:
+            self._file = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
+        except FileExistsError:
+            self._temporary = None  # somebody else's: neither used nor removed
 
     def _give_name(self) -> None:
         if self._temporary is None:

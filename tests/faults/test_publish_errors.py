@@ -108,7 +108,7 @@ def test_the_nth_call_fails(folder, monkeypatch, function, way, persistent):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("function", WATCHED)
-def test_an_interrupt_at_the_nth_call(folder, monkeypatch, function, way, after):
+def test_an_interrupt_at_the_nth_call(folder, monkeypatch, caplog, function, way, after):
     """Ctrl-C before and after each step: the old file or none, or the new one whole; nothing beside it.
 
     Between the step that gives the name and the note of it lies no instruction that a test could stop at:
@@ -125,6 +125,7 @@ def test_an_interrupt_at_the_nth_call(folder, monkeypatch, function, way, after)
             assert (folder / "new").read_bytes() == DATA
         else:
             judge(folder, way, pending, error)
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
 
 
 @pytest.mark.parametrize("way", ["named", "overwrite"])
@@ -173,6 +174,11 @@ def test_a_failed_write_or_sync_is_final_although_the_next_would_succeed(folder,
             assert later.value is first.value
     assert os.listdir(folder) == []
     assert not pending.published
+    with pytest.raises(StorageIOError) as late:
+        pending.publish()
+    assert late.value is first.value
+    assert isinstance(late.value.__cause__, OSError)
+    assert late.value.__cause__.args == (errno.EIO, "broken")
 
 
 def test_an_interrupted_write_is_final(folder, monkeypatch):
@@ -222,13 +228,21 @@ def test_a_write_that_takes_nothing_is_tried_again(folder, monkeypatch, busy):
 
 @pytest.mark.parametrize("busy", ["again", "nothing"])
 def test_a_write_that_never_takes_anything_ends(folder, monkeypatch, busy):
+    tries = []
+
     def write(file, data):
+        tries.append(len(data))
         if busy == "nothing":
             return 0
         raise BlockingIOError(errno.EAGAIN, "busy")
 
     monkeypatch.setattr(os, "write", write)
     monkeypatch.setattr(publish.time, "sleep", lambda seconds: None)
-    with pytest.raises(StorageIOError, match="takes no byte"), PendingFile(folder / "new") as pending:
-        pending.write(DATA)
-    assert os.listdir(folder) == []
+    with PendingFile(folder / "new", overwrite=True) as pending:
+        with pytest.raises(StorageIOError, match="takes no byte") as failure:
+            pending.write(DATA)
+        assert os.listdir(folder) == []
+        with pytest.raises(StorageIOError) as later:
+            pending.publish()
+        assert later.value is failure.value
+    assert len(tries) == 1000

@@ -69,7 +69,7 @@ def test_the_flags_of_each_open(tmp_path, monkeypatch):
     real = os.open
 
     def spy(path, flags, mode=0o777, **options):
-        opened.append((flags, mode))
+        opened.append((flags, mode, sorted(options)))
         return real(path, flags, mode, **options)
 
     monkeypatch.setattr(os, "open", spy)
@@ -77,10 +77,10 @@ def test_the_flags_of_each_open(tmp_path, monkeypatch):
         pass
     with PendingFile(tmp_path / "new", overwrite=True):
         pass
-    folder = (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0o777)
-    unnamed = (os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    handle = (os.O_PATH | os.O_CLOEXEC, 0o777)
-    named = (os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    folder = (os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, 0o777, ["dir_fd"])
+    unnamed = (os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, ["dir_fd"])
+    handle = (os.O_PATH | os.O_CLOEXEC, 0o777, [])
+    named = (os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC, 0o600, ["dir_fd"])
     assert opened == [folder, unnamed, handle, folder, named]
 
 
@@ -108,8 +108,9 @@ def test_a_folder_whose_sync_fails_is_an_error_that_says_the_file_is_complete(tm
     monkeypatch.setattr(publish, "os", Disk(plan))
     with PendingFile(tmp_path / "new") as pending:
         pending.write(DATA)
-        with pytest.raises(StorageIOError, match="is complete, but may be lost"):
+        with pytest.raises(StorageIOError, match="is complete, but may be lost") as failure:
             pending.publish()
+        assert failure.value.__cause__.args == (errno.EIO, "broken")
         assert pending.published
     assert (tmp_path / "new").read_bytes() == DATA
 

@@ -259,8 +259,9 @@ def test_what_names_no_file_is_refused(tmp_path, monkeypatch, path, said):
     monkeypatch.chdir(tmp_path)
     os.mkdir("folder")
     Path("file").write_bytes(b"old")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as failure:
         put(path)
+    assert failure.value.__context__ is None or failure.value.__suppress_context__
     assert sorted(os.listdir()) == ["file", "folder"]
     assert os.listdir("folder") == []
 
@@ -320,6 +321,7 @@ def test_a_pending_name_is_recognised_and_fits(name):
     made = temporary_name(name)
     assert re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.part", made)[1] == name[: len(made) - 23]
     assert len(os.fsencode(made)) <= 143
+    assert len(os.fsencode(made)) - 23 in {96, len(os.fsencode(name))}
     assert len(os.fsencode(name)) > 96 or made.startswith(f".{name}.")
     assert temporary_name(name) != made
 
@@ -344,6 +346,45 @@ def test_a_pending_name_that_is_taken_is_neither_used_nor_removed(tmp_path, monk
     assert theirs.read_bytes() == (b"victim" if trap == "link" else b"theirs")
     assert (tmp_path / "new").read_bytes() == DATA
     assert len(os.listdir(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, OSError])
+def test_it_is_not_removed_on_the_way_out_either(tmp_path, monkeypatch, interrupt):
+    random = iter([bytes(8)])
+    monkeypatch.setattr(os, "urandom", lambda size: next(random, None) or raises(interrupt))
+    theirs = tmp_path / f".new.{'0' * 16}.part"
+    theirs.write_bytes(b"theirs")
+    with pytest.raises((KeyboardInterrupt, StorageIOError)):
+        put(tmp_path / "new", way="overwrite")
+    assert os.listdir(tmp_path) == [theirs.name]
+
+
+def raises(kind):
+    raise kind
+
+
+def test_what_a_pending_name_became_is_not_followed(tmp_path, monkeypatch):
+    """Where others may rename our files: their link is not taken for the image."""
+    (tmp_path / "victim").write_bytes(b"victim")
+    monkeypatch.setattr(publish, "os", Disk(no_tmpfile))
+    with PendingFile(tmp_path / "new") as pending:
+        pending.write(DATA)
+        (name,) = [each for each in os.listdir(tmp_path) if each != "victim"]
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to("victim")
+        pending.publish()
+    assert (tmp_path / "victim").stat().st_nlink == 1
+
+
+def test_discarding_again_closes_nothing(tmp_path, way, monkeypatch):
+    pending = put(tmp_path / "new", way=way)
+    with PendingFile(tmp_path / "other", overwrite=way == "overwrite") as other:
+        pass
+    disk = Disk()
+    monkeypatch.setattr(publish, "os", disk)
+    pending.discard()
+    other.discard()
+    assert disk.calls == []
 
 
 def test_a_missing_proc_means_a_named_file(tmp_path, monkeypatch):
