@@ -117,7 +117,8 @@ def test_a6_what_follows_the_length_is_not_delivered(rig, extra):
     assert rows.read(store, key) == IMAGE
     assert rows.read(store, key, version='"v1"') == IMAGE
     assert rig.log.connections == 2
-    assert rig.sent == 2 * N
+    # we hang up on what is surplus, and so the server cannot be sure of the last acknowledgements
+    assert 2 * N - sum(each.unsure for each in rig.exchanges) <= rig.sent <= 2 * N
 
 
 def test_a6_what_follows_the_range_is_not_delivered(rig):

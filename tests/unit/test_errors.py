@@ -242,6 +242,10 @@ def test_they_are_caught_as_what_python_knows():
         ("s3://bucket/key", "s3://bucket/key"),
         ("/path/only", "/path/only"),
         ("https://[::1/a?sig=x", "<url>"),
+        ("https://user:pa/ss@host/a", "<url>"),
+        ("https://user:12/3@host/a", "<url>"),
+        ("https://user:0/3host/a", "<url>"),
+        ("user:word@host/a", "<url>"),
         ("", ""),
     ],
 )
