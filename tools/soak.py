@@ -2,8 +2,8 @@
 
 python tools/soak.py [mutants | schedules]
 
-`mutants --from FILE...` reports earlier runs of `python -m tools.mutation MODULE... --json FILE`; what a
-later file says of a mutant counts.
+`mutants --from FILE...` reports earlier runs of `python -m tools.mutation MODULE... --json FILE`, of the
+mutants that there are today; what a later file says of one counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ sys.path.insert(0, str(ROOT))
 from tools.mutation.gate import survivors  # noqa: E402 -- behind the path that makes it importable
 from tools.mutation.harness import SURVIVED  # noqa: E402
 from tools.mutation.mutants import Mutant  # noqa: E402
+from tools.mutation.mutants import mutants as made  # noqa: E402
 
+NOT_RUN = "not run"
 # A machine that soaks is used for other things meanwhile.
 _NICE = ("nice", "-n", "15")
 
@@ -59,18 +61,19 @@ def mutants(earlier: list[Path], jobs: int, results: Path) -> int:
         verdicts = _verdicts(earlier)
     reasons = survivors()
     (results / "mutants.md").write_text(_report(verdicts, reasons))
-    return status or int(any(each not in reasons for each in _alive(verdicts)))
+    return status or int(any(each not in reasons or verdicts[each] == NOT_RUN for each in _alive(verdicts)))
 
 
 def _verdicts(files: list[Path]) -> dict[Mutant, str]:
-    verdicts = {}
+    """Gives the end of each mutant of the modules that `files` tell of."""
+    told = {}
     for part in (part for each in files for part in json.loads(each.read_text())):
         for each in part["mutants"]:
             verdict = each.pop("verdict")
-            mutant = Mutant(part["module"], **each)
-            verdicts.pop(mutant, None)  # the later one may stand in another line
-            verdicts[mutant] = verdict
-    return verdicts
+            told[Mutant(part["module"], **each)] = verdict
+    modules = sorted({each.module for each in told})
+    today = (each for module in modules for each in made((ROOT / module).read_text(), module))
+    return {each: told.get(each, NOT_RUN) for each in today}
 
 
 def schedules(count: int, jobs: int, results: Path) -> int:
@@ -95,7 +98,8 @@ def _report(verdicts: dict[Mutant, str], reasons: dict[Mutant, str]) -> str:
     for each in alive:
         nth = f" (#{each.nth})" if each.nth > 1 else ""
         where = f"{each.module}, {each.scope or 'module'}"
-        lines.append(f"- {where}: `{each.code}`{nth}: {each.change}. {reasons.get(each, 'NOT LISTED')}")
+        reason = "NOT RUN" if verdicts[each] == NOT_RUN else reasons.get(each, "NOT LISTED")
+        lines.append(f"- {where}: `{each.code}`{nth}: {each.change}. {reason}")
     return "\n".join(lines) + "\n"
 
 
@@ -105,7 +109,7 @@ def _row(name: str, count: int, alive: int) -> str:
 
 
 def _alive(verdicts: dict[Mutant, str]) -> list[Mutant]:
-    return [each for each, verdict in verdicts.items() if verdict == SURVIVED]
+    return [each for each, verdict in verdicts.items() if verdict in {SURVIVED, NOT_RUN}]
 
 
 def _when() -> str:

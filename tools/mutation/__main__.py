@@ -23,7 +23,7 @@ def main() -> int:
         gate = Gate(snapshot(options.root, Path(folder)), options.data, parallel=options.jobs)
         problems = gate.prove(gate.safety_lines) if not options.modules else []
         modules = [] if options.safety else options.modules or list(gate.modules)
-        wanted = _alive(options.again) if options.again else None
+        wanted = _not_killed(options.again) if options.again else None
         results = [_examined(gate, each, wanted) for each in modules]
     for found, _ in results:
         problems += found.problems
@@ -43,20 +43,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--safety", action="store_true", help="the safety lines alone")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--json", type=Path, help="writes every mutant and its end to this file")
-    parser.add_argument("--again", type=Path, help="only what was alive by this file of an earlier --json")
+    parser.add_argument("--again", type=Path, help="all but what died by this file of an earlier --json")
     parser.add_argument("--root", type=Path, default=HERE.parent.parent, help="the tree to examine")
     parser.add_argument("--data", type=Path, default=HERE, help="where modules.toml and the other lists are")
     return parser.parse_args()
 
 
-def _alive(earlier: Path) -> Callable[[Mutant], bool]:
-    alive = {
+def _not_killed(earlier: Path) -> Callable[[Mutant], bool]:
+    killed = {
         Mutant(part["module"], each["scope"], each["code"], each["change"], each["nth"])
         for part in json.loads(earlier.read_text())
         for each in part["mutants"]
-        if each["verdict"] == SURVIVED
+        if each["verdict"] != SURVIVED
     }
-    return alive.__contains__
+    return lambda mutant: mutant not in killed
 
 
 def _examined(

@@ -30,6 +30,7 @@ _PRELOADED = (
     "concurrent.futures", "http.client", "unittest.mock", "ssl", "email.utils", "logging.handlers", "urllib3",
 )  # fmt: skip
 _NEVER_IMPORTED = 77
+_STUMBLED = 3  # pytest's own status for an error of its own: as red as a failed test
 _MEMORY = 4 << 30  # bytes of address space: a mutant that allocates for ever dies of it
 _OPTIONS = (
     "-x", "-q", "--tb=line", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist",
@@ -117,8 +118,8 @@ def _verdict(status: int) -> str:
     """Judges pytest's exit status. A crash of the interpreter is as red as a failed test."""
     if status == 0:
         return SURVIVED
-    # 1: failed tests; 2: a test module that can't be imported, or an interrupt; 3: pytest itself stumbled
-    return KILLED if status in {1, 2, 3} or status < 0 else BROKEN
+    # 1: failed tests; 2: a test module that can't be imported, or an interrupt
+    return KILLED if status in {1, 2, _STUMBLED} or status < 0 else BROKEN
 
 
 def _child(root: Path, job: Job, output: Path) -> NoReturn:
@@ -143,6 +144,7 @@ def _child(root: Path, job: Job, output: Path) -> NoReturn:
         status = _tested(root, job)
     except BaseException:
         traceback.print_exc()
+        status = _STUMBLED
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
