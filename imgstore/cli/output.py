@@ -142,7 +142,7 @@ def sentence(error: BaseException, where: str | None = None) -> str:
 
 
 def _redacted(found: re.Match[str]) -> str:
-    """Gives a URL inside a sentence without secrets; the sentence's own punctuation stays, and a `?...` too."""
+    """Gives a URL inside a sentence without secrets; the sentence's own punctuation and a `?...` stay."""
     bare = found[0].rstrip(".,:;")
     stop = len(bare) - bare.endswith("?")
     return redact_url(found[0][:stop]) + found[0][stop:]
