@@ -21,8 +21,8 @@ _FIELDS = ("key", "store", "offset", "attempts", "request_id", "retryable", "res
 def redact_url(url: str) -> str:
     """Gives `url` without what may be secret in it: user, password, query and fragment.
 
-    A query is replaced by `?...`, so that one sees that there was one. What cannot be parsed gives `<url>`, and
-    so does a place where a password may have been cut in two: an `@` in the path, a port that is none.
+    A query is replaced by `?...`, so that one sees that there was one. What cannot be parsed gives `<url>`,
+    and so does a place where a password may have been cut in two: an `@` in the path, a port that is none.
     """
     try:
         parts = urlsplit(url)
