@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.mutation.gate import survivors  # noqa: E402 -- behind the path that makes it importable
-from tools.mutation.harness import SURVIVED  # noqa: E402
+from tools.mutation.harness import DEAD  # noqa: E402
 from tools.mutation.mutants import Mutant  # noqa: E402
 from tools.mutation.mutants import mutants as made  # noqa: E402
 
@@ -109,7 +109,7 @@ def _row(name: str, count: int, alive: int) -> str:
 
 
 def _alive(verdicts: dict[Mutant, str]) -> list[Mutant]:
-    return [each for each, verdict in verdicts.items() if verdict in {SURVIVED, NOT_RUN}]
+    return [each for each, verdict in verdicts.items() if verdict not in DEAD]
 
 
 def _when() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.mutation.gate import HERE, Findings, Gate, snapshot
-from tools.mutation.harness import SURVIVED
+from tools.mutation.harness import DEAD
 from tools.mutation.mutants import Mutant
 
 
@@ -54,7 +54,7 @@ def _not_killed(earlier: Path) -> Callable[[Mutant], bool]:
         Mutant(part["module"], each["scope"], each["code"], each["change"], each["nth"])
         for part in json.loads(earlier.read_text())
         for each in part["mutants"]
-        if each["verdict"] != SURVIVED
+        if each["verdict"] in DEAD
     }
     return lambda mutant: mutant not in killed
 

@@ -23,6 +23,7 @@ from types import CodeType
 from typing import Any, NoReturn
 
 KILLED, SURVIVED, ENDLESS, BROKEN = "killed", "survived", "endless", "broken"
+DEAD = {KILLED, ENDLESS}
 
 # Loaded once, before the forks: what every run of pytest needs, and nothing of what is tested.
 _PRELOADED = (
@@ -141,7 +142,8 @@ def _child(root: Path, job: Job, output: Path) -> NoReturn:
         sys.path.insert(0, str(root))
         # The tree is a copy: the tests' bytecode is kept there from one mutant to the next.
         sys.dont_write_bytecode = False
-        status = _tested(root, job)
+        # A folder of its own: pytest clears away the old ones of all its runs, and they trip over each other.
+        status = _tested(root, job, f"--basetemp={output}.tmp")
     except BaseException:
         traceback.print_exc()
         status = _STUMBLED
@@ -151,11 +153,11 @@ def _child(root: Path, job: Job, output: Path) -> NoReturn:
         os._exit(status)
 
 
-def _tested(root: Path, job: Job) -> int:
+def _tested(root: Path, job: Job, *options: str) -> int:
     import pytest
 
     imported = _stand_in(root / job.module, job.program)
-    status = int(pytest.main([*_OPTIONS, *job.tests]))
+    status = int(pytest.main([*_OPTIONS, *options, *job.tests]))
     return status if imported or status else _NEVER_IMPORTED
 
 
