@@ -26,12 +26,12 @@ def redact_url(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        cut = "@" in parts.path or parts.port == 0
+        port = parts.port
     except ValueError:
-        cut = True
-    if cut:
         return "<url>"
+    if "@" in parts.path or port == 0:
+        return "<url>"
+    host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", "")) + ("?..." if parts.query else "")
 
 
