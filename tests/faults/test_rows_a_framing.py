@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 import tracemalloc
 
 import pytest
@@ -115,6 +116,7 @@ def test_a6_what_follows_the_length_is_not_delivered(rig, extra):
     rig.script(wire.ExtraBytes(extra))
     store, key = rig.store()
     assert rows.read(store, key) == IMAGE
+    time.sleep(0.2)  # a surplus still on its way would be met by the next request, and cost it a try
     assert rows.read(store, key, version='"v1"') == IMAGE
     assert rig.log.connections == 2
     # we hang up on what is surplus, and so the server cannot be sure of the last acknowledgements
