@@ -68,6 +68,8 @@ def run(argv: Sequence[str]) -> int:
             return terminal.failed(KeyboardInterrupt())
         except click.ClickException as exc:
             return terminal.failed(ConfigError(_usage(exc)))
+        except SystemExit as exc:  # how click ends a request of the shell for completions
+            return exc.code if isinstance(exc.code, int) else status.DONE
         except BaseException as exc:  # noqa: BLE001 - told, with a status
             return terminal.failed(exc)
     return result if isinstance(result, int) else status.DONE

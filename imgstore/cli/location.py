@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from imgstore.errors import ConfigError, redact_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# A URL with a typing error may hold a password or a signature: it is not repeated.
+_NEARLY_URL = re.compile(r"https?[:/]|[^/]*:[^/]*@", re.IGNORECASE)
 _NAMED = re.compile(r"([^/:]*):(.*)", re.DOTALL)
 
 _ABSENT = {
@@ -42,6 +44,8 @@ def parse(text: str) -> Location:
         raise ConfigError("a location is empty; it is a path, a URL or - for standard input or output")
     if scheme := _SCHEME.match(text):
         return _url(text, scheme[1].lower())
+    if _NEARLY_URL.match(text):
+        raise ConfigError("that is neither a URL nor a path; a URL is written https://HOST/PATH")
     if named := _NAMED.fullmatch(text):
         raise ConfigError(_unknown_store(named[1], named[2]))
     return Location("path", text, text)
@@ -75,6 +79,4 @@ def _url(text: str, scheme: str) -> Location:
 
 def _unknown_store(name: str, key: str) -> str:
     path = f"a path with a colon is written ./{name}:{key}"
-    if name.lower() in {"http", "https"}:
-        return f"{name}:... is no URL; one is {name.lower()}://HOST/PATH"
     return f"there is no store {name!r}: none is configured; {path}"

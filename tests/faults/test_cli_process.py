@@ -323,6 +323,7 @@ def test_completion():
     code = "import sys; sys.argv[0] = 'imgstore'; from imgstore.cli import main; sys.exit(main())"
     ran = python(code, env=env)
     assert ran.stdout.split() == ["plain,cat", "plain,cp"]
+    assert (ran.returncode, ran.stderr) == (0, "")
     env |= {"COMP_WORDS": "imgstore cp a", "COMP_CWORD": "2"}
     assert python(code, env=env).stdout.split() == ["file,a"]
 

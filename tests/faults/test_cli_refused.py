@@ -91,6 +91,9 @@ CASES = [
     ("stat http://h:x/", 2, "host or port is malformed"),
     ("stat http://u:{TOKEN}@h:x/?s={PRESIGNED_QUERY}", 2, "<url>: not a URL"),
     ("stat 'http://h/a b'", 2, "percent-encoded"),
+    ("stat u:{PASSWORD}@h/x", 2, "neither a URL nor a path"),
+    ("stat https//h/x?s={PRESIGNED_QUERY}", 2, "neither a URL nor a path"),
+    ("stat http:/h/x?s={PRESIGNED_QUERY}", 2, "neither a URL nor a path"),
     ("stat -", 2, "standard input has nothing to show"),
     ("cp 'odd\x1b[31m\nname/x' new.img", 3, r"there is no file odd\x1b[31m\nname/x"),
     # ranges
