@@ -12,7 +12,7 @@ from imgstore.errors import ConfigError, redact_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # A URL with a typing error may hold a password or a signature: it is not repeated.
-_NEARLY_URL = re.compile(r"https?[:/]|[^/]*:[^/]*@", re.IGNORECASE)
+_NEARLY_URL = re.compile(r"https?[:/]", re.IGNORECASE)
 _NAMED = re.compile(r"([^/:]*):(.*)", re.DOTALL)
 
 _ABSENT = {
@@ -78,5 +78,7 @@ def _url(text: str, scheme: str) -> Location:
 
 
 def _unknown_store(name: str, key: str) -> str:
+    if "@" in key or "?" in key:  # as in a URL that lost its scheme, and may hold a secret
+        return "that is neither a URL nor a path; a URL is written https://HOST/PATH, a path with a colon ./a:b"
     path = f"a path with a colon is written ./{name}:{key}"
     return f"there is no store {name!r}: none is configured; {path}"
