@@ -79,6 +79,8 @@ def _url(text: str, scheme: str) -> Location:
 
 def _unknown_store(name: str, key: str) -> str:
     if "@" in key or "?" in key:  # as in a URL that lost its scheme, and may hold a secret
-        return "that is neither a URL nor a path; a URL is written https://HOST/PATH, a path with a colon ./a:b"
+        return (
+            "that is neither a URL nor a path; a URL is written https://HOST/PATH, a path with a colon ./a:b"
+        )
     path = f"a path with a colon is written ./{name}:{key}"
     return f"there is no store {name!r}: none is configured; {path}"
