@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -275,6 +277,28 @@ def test_a_command_that_hangs(tmp_path, body):
         with pytest.raises(TimedOutError):
             store.get(KEY)
         assert time.monotonic() - began < 1.8
+
+
+def test_a_command_that_cannot_be_killed_is_left_to_end_by_itself(tmp_path, monkeypatch):
+    spared = []
+
+    def refuse(group, _):
+        spared.append(group)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    command = Command(tmp_path, "http://127.0.0.1:9/", "time.sleep(10)")
+    with HttpStore(url_command=command.line, open_timeout=0.5) as store:
+        began = time.monotonic()
+        with pytest.raises(TimedOutError):
+            store.get(KEY)
+        assert time.monotonic() - began < 3
+    os.kill(spared[0], signal.SIGKILL)
+    for thread in threading.enumerate():
+        if thread.name == "imgstore-reaper":
+            thread.join()
+    with pytest.raises(ChildProcessError):  # no zombie
+        os.waitpid(spared[0], os.WNOHANG)
 
 
 def test_who_waits_for_a_run_may_give_up_and_others_take_over(server, tmp_path):

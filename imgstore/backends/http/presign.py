@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from imgstore.backends.http.address import Address, parse
 from imgstore.backends.http.sockets import wait
@@ -30,6 +30,7 @@ from imgstore.errors import (
 
 OUTPUT_LIMIT: Final = 64 << 10  # bytes: no URL is longer
 KNOWN_LIMIT: Final = 1024  # URLs kept: a few MiB; one that fell out is asked for again
+GRACE: Final = 0.5  # seconds for a killed command to be gone: with a slice, less than a cancel may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +125,13 @@ class UrlCommand:
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "not a command"
             raise ConfigError(f"the url_command {self._words[0]!r} cannot be run: {reason}") from None
-        with process:
-            try:
-                output = _read(process.stdout, watch) if process.stdout else b""
-                status = _status(process, watch)
-            except BaseException:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                raise
+        try:
+            with cast("IO[bytes]", process.stdout) as pipe:
+                output = _read(pipe, watch)
+            status = _status(process, watch)
+        except BaseException:
+            _end(process)
+            raise
         if status:
             raise AuthenticationError(
                 f"the url_command ended with status {status}; run it by hand with the key to see why", key=key
@@ -158,6 +158,16 @@ def _status(process: subprocess.Popen[bytes], watch: Watch) -> int:
             return process.wait(min(SLICE, watch.pause()))
         except subprocess.TimeoutExpired:
             continue
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills the command with what it started. One that may not be killed, of another user, ends by itself."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=process.wait, name="imgstore-reaper", daemon=True).start()
 
 
 def _address(output: bytes) -> Address:
