@@ -83,8 +83,9 @@ class Terminal:
                 raise file_error(exc, "cannot write to standard output") from exc
 
     def print_json(self, what: Mapping[str, Any]) -> None:
-        """Writes one object on one line to standard output."""
-        self.print(self.scrubbed(json.dumps(what)))
+        """Writes one object on one line to standard output, its strings without secrets."""
+        # In the finished text a secret may be part of a number or a name, or stand there escaped.
+        self.print(json.dumps(self._scrubbed_strings(what)))
 
     def failed(self, error: BaseException) -> int:
         """Tells of the error that ends the command, and gives the exit status."""
@@ -97,6 +98,15 @@ class Terminal:
             with contextlib.suppress(ImgstoreError):  # nothing more can be told
                 self.print_json({**self.json(), "error": {**_fields(error), "status": status}})
         return status
+
+    def _scrubbed_strings(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.scrubbed(value)
+        if isinstance(value, Mapping):
+            return {name: self._scrubbed_strings(each) for name, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self._scrubbed_strings(each) for each in value]
+        return value
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

@@ -153,6 +153,21 @@ def test_json_escapes_what_steers_a_terminal(terminal, capsys):
     assert json.loads(out) == {"key": "\x1b[31m\u202e"}
 
 
+def test_a_secret_that_looks_like_a_number_or_a_name_leaves_json_whole(terminal, capsys):
+    terminal.hide(["1000", "null", "bytes"])
+    terminal.print_json({"bytes": 41000, "known": None, "parts": [{"bytes": "is 1000"}, 1000]})
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"bytes": 41000, "known": None, "parts": [{"bytes": "is ..."}, 1000]}
+
+
+@pytest.mark.parametrize("character", ['"', "\\", "\x01", "ü", "☃", "😀"])
+def test_json_shows_no_secret_that_it_would_escape(terminal, capsys, character):
+    secret = f"{canary.TOKEN}{character}{canary.HEADER}"
+    terminal.hide([secret])
+    terminal.print_json({"error": {"message": f"sent {secret}!"}, "all": (secret,)})
+    assert json.loads(capsys.readouterr().out) == {"error": {"message": "sent ...!"}, "all": ["..."]}
+
+
 def test_warnings_are_told_and_the_resumes_told_elsewhere_are_not(terminal, lines):
     with terminal.logging():
         logging.getLogger("imgstore.publish").warning("left %s", "behind")
