@@ -258,7 +258,8 @@ def test_an_end_without_proof_is_never_success(store, server, version):
     got, error = broken(store)
     assert got == IMAGE
     assert type(error) is TruncatedError
-    assert not error.retryable
+    assert error.retryable
+    assert error.unprovable
     with pytest.raises(UnsupportedError, match="gives no length"):
         store.get(KEY, 1)
     with pytest.raises(UnsupportedError, match="gives no length"):

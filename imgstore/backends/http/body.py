@@ -93,16 +93,12 @@ class Chunked:
 
 
 class Unproven:
-    """A body that ends with its connection: nothing tells its end from a cut (RFC 9112 §8).
-
-    `final` says that nobody above knows the length either, so that another try could not end better.
-    """
+    """A body that ends with its connection: nothing tells its end from a cut (RFC 9112 §8)."""
 
     ended = False
 
-    def __init__(self, inlet: Inlet, *, final: bool) -> None:
+    def __init__(self, inlet: Inlet) -> None:
         self._inlet = inlet
-        self._final = final
 
     def readinto(self, view: memoryview) -> int:
         try:
@@ -110,20 +106,21 @@ class Unproven:
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             count = 0
         if not count:
-            raise TruncatedError(
-                "the connection ended, and the server gave neither a length nor another proof of the end",
-                retryable=False if self._final else None,
+            error = TruncatedError(
+                "the connection ended, and the server gave neither a length nor another proof of the end"
             )
+            error.unprovable = True  # who knows the size may still try again
+            raise error
         return count
 
 
-def reading(inlet: Inlet, framing: Framing, *, final: bool) -> Reading:
+def reading(inlet: Inlet, framing: Framing) -> Reading:
     """Gives the body that `framing` describes."""
     if framing.chunked:
         return Chunked(inlet)
     if framing.length is not None:
         return Sized(inlet, framing.length)
-    return Unproven(inlet, final=final)
+    return Unproven(inlet)
 
 
 class Source(Protocol):

@@ -155,8 +155,7 @@ class HttpStore(Store):
                 if reply.status not in {200, 206}:
                     raise refusal(reply, version, now=self.clock.time())
                 served = judge(reply, key, start, stop, version)
-                final = start == 0 and stop is None
-                body = reading(exchange.inlet, framing(reply), final=served.info.size is None and final)
+                body = reading(exchange.inlet, framing(reply))
                 raw = Body(exchange, body, served.range.size, watch, self._receive_timeout)
                 return Opened(raw, served.info, served.range)
             except BaseException:

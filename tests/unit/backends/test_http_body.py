@@ -134,23 +134,23 @@ def test_the_largest_chunk():
 
 
 @pytest.mark.parametrize("end", [None, ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed")])
-@pytest.mark.parametrize("final", [True, False])
-def test_an_end_without_proof(end, final):
+def test_an_end_without_proof(end):
     wire = Wire(b"abc") if end is None else Wire(b"abc", end)
-    body = Unproven(wire.inlet, final=final)
+    body = Unproven(wire.inlet)
     view = memoryview(bytearray(10))
     assert body.readinto(view) == 3
     with pytest.raises(TruncatedError, match="neither a length nor another proof") as caught:
         body.readinto(view)
-    assert caught.value.retryable is not final
+    assert caught.value.retryable
+    assert caught.value.unprovable
     assert not body.ended
 
 
 def test_the_framing_chooses():
     inlet = Wire().inlet
-    assert isinstance(reading(inlet, Framing(chunked=True, length=None), final=True), Chunked)
-    assert isinstance(reading(inlet, Framing(chunked=False, length=0), final=True), Sized)
-    assert isinstance(reading(inlet, Framing(chunked=False, length=None), final=True), Unproven)
+    assert isinstance(reading(inlet, Framing(chunked=True, length=None)), Chunked)
+    assert isinstance(reading(inlet, Framing(chunked=False, length=0)), Sized)
+    assert isinstance(reading(inlet, Framing(chunked=False, length=None)), Unproven)
 
 
 def body_of(wire, source, limit):
