@@ -48,6 +48,7 @@ class ImgstoreError(Exception):
 
     retryable: bool = False
     resumable: bool = False
+    held: float = 0.0  # seconds that this call waited on our own side, for a permit, before it failed
 
     def __init__(
         self,
@@ -180,9 +181,14 @@ class UnavailableError(TransientError):
 
 
 class TruncatedError(TransientError):
-    """The body ended before the range did, or ended without a proof that it was complete."""
+    """The body ended before the range did, or ended without a proof that it was complete.
+
+    `unprovable` says that the store's way of sending it could never prove an end: where the size is not known
+    from elsewhere, another try cannot end better.
+    """
 
     code = errno.EIO
+    unprovable: bool = False
 
 
 class BadReplyError(TransientError):

@@ -122,7 +122,7 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may cancel while this thread subscribes
         self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
 
     @property

@@ -38,7 +38,7 @@ class TokenBucket:
 
     def __init__(self) -> None:
         self._tokens = self.CAPACITY
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt its holder
 
     @property
     def tokens(self) -> int:
@@ -71,6 +71,7 @@ class Budget:
         self._failures = 0
         self._progress = 0
         self._taken = 0
+        self._earned = False
 
     def progress(self, count: int) -> None:
         """Notes `count` bytes that the caller did not have before."""
@@ -79,11 +80,12 @@ class Budget:
             self.succeed()
 
     def succeed(self) -> None:
-        """Notes that the tries so far paid off."""
+        """Notes that the tries so far paid off; a call that needed none earns its endpoint a token too."""
         self._failures = 0
-        if self._taken:
+        if self._taken or not self._earned:
             self._bucket.give_back(self._taken)
             self._taken = 0
+            self._earned = True
 
     def spend(self, cause: TransientError) -> Pause | str:
         """Gives the pause before the next try after `cause`, or says why there is none.

@@ -232,7 +232,11 @@ class Store(abc.ABC):
         open then.
         """
         self._admit(key, call)
-        start, stop = _bounds(offset, length)
+        return self._stream(key, *_bounds(offset, length), version, call)
+
+    def _stream(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> ByteStream:
+        """Opens a stream for `get` or a layer: one that is open outlives `close`, also when it reopens."""
+        call.check(self.clock, key=key, store=self.store_id)
         opened: Opened | None = None
         try:
             opened = self._open(key, start, stop, version, call)

@@ -26,6 +26,8 @@ from imgstore.errors import (
 )
 from imgstore.model import NO_CALL, ByteRange, Call, ObjectInfo, Version
 
+# An aborted read ends within a second; a thread interrupted as it took the stream never gives it back.
+_LET_GO = 3.0
 READ_ALL_LIMIT = 64 << 20  # read() without a size: enough for any descriptor, far below an image
 
 
@@ -114,7 +116,8 @@ class ByteStream:
         self._clock = clock
         remaining = call.remaining(clock)
         self._limit = None if remaining is None else clock.now() + remaining
-        self._busy = threading.Lock()
+        # Reentrant: an interrupt may come just after it was taken, and its thread must still close.
+        self._busy = threading.RLock()
         self._error: ImgstoreError | None = None
         self._closed = False
         self._cancelled = False
@@ -220,14 +223,16 @@ class ByteStream:
         """
         if self._closed:
             return
-        if not self._busy.acquire(blocking=False):
+        held = self._busy.acquire(blocking=False)
+        if not held:
             self.cancel()
-            self._busy.acquire()
+            held = self._busy.acquire(timeout=_LET_GO)
         self._closed = True
         try:
             self._raw.close()
         finally:
-            self._busy.release()
+            if held:
+                self._busy.release()
 
     def __enter__(self) -> ByteStream:
         return self

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from imgstore.errors import NotFoundError, RangeNotSatisfiableError, TransientError, UploadLostError
+from imgstore.errors import (
+    NotFoundError,
+    RangeNotSatisfiableError,
+    TransientError,
+    UnpinnableError,
+    UploadLostError,
+)
 from imgstore.layers.base import T
 from imgstore.model import NO_CALL, Call, Extent, ObjectInfo, Part
-from imgstore.store import Extents, Lister, Source, Upload, Uploader, Writer
+from imgstore.store import Extents, Lister, Source, Store, Upload, Uploader, Writer
 
 
 class Retry(Protocol):
@@ -137,9 +143,13 @@ class ResumingLister:
 
 
 class ResumingExtents:
-    """A map of extents that breaks goes on where the last whole extent ended."""
+    """A map of extents that breaks goes on where the last whole extent ended, in the same version.
 
-    def __init__(self, inner: Extents, retry: Retry) -> None:
+    Where no version is asked for, the one that `stat` names is pinned: maps of two versions are never joined.
+    """
+
+    def __init__(self, store: Store, inner: Extents, retry: Retry) -> None:
+        self._store = store
         self._inner = inner
         self._retry = retry
 
@@ -153,10 +163,17 @@ class ResumingExtents:
         call: Call = NO_CALL,
     ) -> Iterator[Extent]:
         at = [start]
+        pinned = [version]
 
         def again() -> Iterator[Extent]:
+            if pinned[0] is None:
+                pinned[0] = self._store.stat(key, call=call).version
+            if pinned[0] is None and at[0] > start:
+                raise UnpinnableError(
+                    "the map of an image without a version broke, and cannot be gone on with"
+                )
             try:
-                yield from self._inner.extents(key, start=at[0], stop=stop, version=version, call=call)
+                yield from self._inner.extents(key, start=at[0], stop=stop, version=pinned[0], call=call)
             except RangeNotSatisfiableError:
                 if at[0] == start:  # else the map broke behind its last extent
                     raise

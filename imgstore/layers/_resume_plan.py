@@ -26,6 +26,7 @@ from imgstore.errors import (
     TransientError,
     TruncatedError,
     UnpinnableError,
+    UnsupportedError,
     VersionChangedError,
 )
 from imgstore.layers._stall import StallMeter
@@ -137,6 +138,10 @@ class ResumePlan:
         problem = self._changed(info)
         if problem is not None:
             return VersionChangedError(f"{problem} in mid-read")
+        if self.info is None and info.size is None and (self.start or self._stop is not None):
+            return UnsupportedError(
+                "the store tells no length of the image: it can only be read from its start"
+            )
         self._learn(info)
         self._lead = lead
         self._unproven = self.at - self.start if self.needs_proof else 0
@@ -254,7 +259,7 @@ class ResumePlan:
     def _verdict(self, error: ImgstoreError) -> Pause | Raise:
         if isinstance(error, RangeNotSatisfiableError) and self.info is not None:
             return Raise(VersionChangedError(f"the image now ends before offset {self.at}"))
-        if not isinstance(error, TransientError) or not error.retryable:
+        if not isinstance(error, TransientError) or not error.retryable or self._is_unprovable(error):
             return Raise(error)
         pause = self._budget.spend(error)
         if isinstance(pause, str):
@@ -267,6 +272,9 @@ class ResumePlan:
                 )
             )
         return pause
+
+    def _is_unprovable(self, error: TransientError) -> bool:
+        return isinstance(error, TruncatedError) and error.unprovable and self.end is None
 
     def _exhausted(self, error: TransientError, why: str) -> ImgstoreError:
         if isinstance(error, TruncatedError) and self.info is not None and self.info.size is None:

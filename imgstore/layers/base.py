@@ -49,8 +49,7 @@ class Layer(Store):
     def _inner_stream(
         self, key: str, start: int, stop: int | None, version: Version, call: Call
     ) -> ByteStream:
-        length = None if stop is None else stop - start
-        return self.inner.get(key, start, length, version=version, call=call)
+        return self.inner._stream(key, start, stop, version, call)
 
 
 class StreamReader:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from imgstore.clock import Clock
+from imgstore.errors import ImgstoreError
 from imgstore.layers.base import Layer, StreamReader, passed
 from imgstore.model import Call, CancelToken, Version
 from imgstore.store import Store
@@ -26,27 +28,32 @@ class LimitLayer(Layer):
     ) -> None:
         """Wraps `inner`: at most `max_streams` open at once, `rate_limit` bytes a second in all."""
         super().__init__(inner)
+        self._max_streams = max_streams
         self._permits = None if max_streams is None else threading.Semaphore(max_streams)
+        self._process = os.getpid()
         self._bandwidth = None if rate_limit is None else _Bandwidth(rate_limit, self.clock)
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         began = self.clock.now()
-        self._acquire(call)
+        permits = self._acquire(call)
         held = self.clock.now() - began
         try:
             stream = self._inner_stream(key, start, stop, version, call)
-        except BaseException:
-            self._release()
+        except BaseException as exc:
+            _release(permits)
+            if isinstance(exc, ImgstoreError):
+                exc.held += held
             raise
-        return passed(stream, _HeldReader(self, stream, call, held))
+        return passed(stream, _HeldReader(self, stream, call, held, permits))
 
-    def _acquire(self, call: Call) -> None:
-        while self._permits is not None and not self._permits.acquire(timeout=_POLL):
+    def _acquire(self, call: Call) -> threading.Semaphore | None:
+        if self._max_streams is not None and self._process != os.getpid():
+            # After a fork the streams of the parent hold no permits here, and nobody would give them back.
+            self._permits, self._process = threading.Semaphore(self._max_streams), os.getpid()
+        permits = self._permits
+        while permits is not None and not permits.acquire(timeout=_POLL):
             call.check(self.clock)
-
-    def _release(self) -> None:
-        if self._permits is not None:
-            self._permits.release()
+        return permits
 
     def flow(self, call: Call) -> float:
         """Waits until the bandwidth allows another receive; gives the seconds that took."""
@@ -68,20 +75,24 @@ class LimitLayer(Layer):
         if self._bandwidth is not None:
             self._bandwidth.charge(count)
 
-    def finished(self) -> None:
-        """Takes a stream's permit back."""
-        self._release()
-
 
 class _HeldReader(StreamReader):
     """A stream that waits for bandwidth and gives its permit back once."""
 
-    def __init__(self, layer: LimitLayer, stream: ByteStream, call: Call, held: float) -> None:
+    def __init__(
+        self,
+        layer: LimitLayer,
+        stream: ByteStream,
+        call: Call,
+        held: float,
+        permits: threading.Semaphore | None,
+    ) -> None:
         super().__init__(stream)
         self._layer = layer
         self._cancel = call.cancel.child() if call.cancel is not None else CancelToken()
         self._call = Call(call.deadline, self._cancel)
         self._held = held
+        self._permits = permits
         self._over = threading.Lock()
 
     @property
@@ -103,7 +114,12 @@ class _HeldReader(StreamReader):
             super().close()
         finally:
             if self._over.acquire(blocking=False):
-                self._layer.finished()
+                _release(self._permits)
+
+
+def _release(permits: threading.Semaphore | None) -> None:
+    if permits is not None:
+        permits.release()
 
 
 class _Bandwidth:

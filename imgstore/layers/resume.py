@@ -89,7 +89,7 @@ class ResumeLayer(Layer):
         self.writer = inner.writer and facets.ResumingWriter(inner.writer, self.retry)
         self.uploader = inner.uploader and facets.ResumingUploader(inner.uploader, self.retry)
         self.lister = inner.lister and facets.ResumingLister(inner.lister, self.retry)
-        self.extents = inner.extents and facets.ResumingExtents(inner.extents, self.retry)
+        self.extents = inner.extents and facets.ResumingExtents(inner, inner.extents, self.retry)
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         plan = ResumePlan(
@@ -216,6 +216,7 @@ class _Spliced:
             self._hash = hashlib.new(self._plan.digest[0], usedforsecurity=False)
         elif self._plan.needs_proof:
             self._hash = hashlib.new(PROOF_ALGORITHM, usedforsecurity=False)
+        self._check_digest()
         return self._plan.info
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -253,14 +254,13 @@ class _Spliced:
         return None
 
     def _open(self, action: Open) -> None:
-        length = None if self._stop is None else self._stop - action.start
         began = self._clock.now()
         try:
-            stream = self._layer.inner.get(
-                self._key, action.start, length, version=action.version, call=self._timed()
+            stream = self._layer.inner._stream(
+                self._key, action.start, self._stop, action.version, self._timed()
             )
         except ImgstoreError as exc:
-            self._failed(exc, self._clock.now() - began)
+            self._failed(exc, self._clock.now() - began - exc.held)
             return
         self._stream = stream
         if self._plan.needs_proof:
@@ -285,10 +285,13 @@ class _Spliced:
         count = self._receive(self._opened.readinto, buffer)
         if count and self._hash is not None:
             self._hash.update(buffer[:count])
+        self._check_digest()
+        return count
+
+    def _check_digest(self) -> None:
         finished = isinstance(self._plan.action, Finish)
         if finished and self._plan.digest is not None and self._hash.hexdigest() != self._plan.digest[1]:
             raise self._plan.mismatch()
-        return count
 
     def _prove(self, limit: int) -> None:
         received = self._receive_again(self._opened.readinto, min(limit, _SCRATCH))

@@ -162,3 +162,16 @@ def test_a_lasting_outage_costs_at_most_a_hundred_retries_in_all():
         while isinstance(budget.spend(LOST), Pause):
             retries += 1
     assert retries == 100
+
+
+def test_an_endpoint_that_is_well_again_earns_retries_by_calls_that_need_none():
+    bucket = TokenBucket()
+    while bucket.take(LOST) is not None:
+        pass
+    for _ in range(5):
+        budget = Budget(8, bucket)
+        budget.progress(REFUND)
+        budget.progress(REFUND)
+        budget.succeed()
+    assert bucket.tokens == 5
+    assert isinstance(Budget(8, bucket).spend(LOST), Pause)

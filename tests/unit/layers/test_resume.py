@@ -700,3 +700,31 @@ def test_what_cannot_be_retried_is_not():
     with pytest.raises(TruncatedError):
         ResumeLayer(inner).stat("image")
     assert len(tries) == 1
+
+
+def test_an_open_stream_goes_on_after_its_store_was_closed():
+    store, inner = resuming(Attempt(at=5000, error=LOST), Attempt())
+    stream = store.get("image")
+    stream.read(10)
+    store.close()
+    assert stream.read() == DATA[10:]
+    with pytest.raises(ValueError, match="closed"):
+        store.get("image")
+    assert len(inner.asked) == 2
+
+
+def test_an_empty_image_has_its_digest_compared_too():
+    store, _ = resuming(Attempt(data=b"", digests={"sha256": SHA256}))
+    with pytest.raises(DigestMismatchError):
+        store.get("image")
+    store, _ = resuming(Attempt(data=b"", digests={"sha256": hashlib.sha256(b"").hexdigest()}))
+    assert read_all(store) == b""
+
+
+def test_what_a_refused_open_waited_for_a_permit_is_no_stall():
+    held = ConnectionLostError("refused")
+    held.held = 20.0
+    slow = Attempt(each=2 * 16384, seconds=1.5)
+    store, inner = resuming(Attempt(refuse=held, opening=20.0), slow, stall_timeout=15.0)
+    assert read_all(store, piece=65536) == DATA
+    assert len(inner.asked) == 2

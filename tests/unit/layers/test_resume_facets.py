@@ -14,6 +14,7 @@ from imgstore.errors import (
     ProtocolViolationError,
     RangeNotSatisfiableError,
     RetriesExhaustedError,
+    UnpinnableError,
     UploadLostError,
 )
 from imgstore.layers.resume import ResumeLayer
@@ -328,9 +329,9 @@ def test_a_part_of_a_map_is_asked_for_by_its_bounds():
     extents = Pages(MAP[1:2], (0, lost()))
     store, _ = resuming(extents=extents)
     assert list(store.extents.extents("image", start=10, stop=30)) == MAP[1:2]
-    assert extents.asked == [("image", 10, 30, None, Call())] * 2
+    assert extents.asked == [("image", 10, 30, "v1", Call())] * 2
     list(store.extents.extents("image"))
-    assert extents.asked[-1] == ("image", 0, None, None, Call())
+    assert extents.asked[-1] == ("image", 0, None, "v1", Call())
 
 
 def test_a_map_that_broke_behind_its_last_extent_is_whole():
@@ -358,3 +359,20 @@ def test_an_extent_of_unknown_end_is_asked_for_again_from_where_it_began():
 def test_facets_that_the_store_lacks_stay_lacking():
     store, _ = resuming()
     assert (store.writer, store.uploader, store.lister, store.extents) == (None, None, None, None)
+
+
+def test_maps_of_two_versions_are_never_joined():
+    extents = Pages(MAP, (1, lost()))
+    store, inner = resuming(extents=extents)
+    versions = iter(["v1", None])
+    inner._stat = lambda key, call: ObjectInfo(key, 100, next(versions))
+    assert list(store.extents.extents("image")) == MAP
+    assert {asked[3] for asked in extents.asked} == {"v1"}
+    with pytest.raises(UnpinnableError):
+        list(resuming_unversioned())
+
+
+def resuming_unversioned():
+    store, inner = resuming(extents=Pages(MAP, (1, lost())))
+    inner._stat = lambda key, call: ObjectInfo(key, 100, None)
+    return store.extents.extents("image")

@@ -17,6 +17,7 @@ from imgstore.errors import (
     TransientError,
     TruncatedError,
     UnpinnableError,
+    UnsupportedError,
     VersionChangedError,
 )
 from imgstore.layers._resume_plan import Compare, Finish, Open, Prove, Raise, Read, ResumePlan, Skip
@@ -433,10 +434,31 @@ def test_an_image_of_unknown_size_ends_where_the_store_proves_it():
     assert made.end == 700
 
 
-def test_a_range_of_an_image_of_unknown_size_ends_nowhere_yet():
-    made = opened(plan(0, 100), info(None, None))
-    assert made.action == Read(None)
-    assert made.end is None
+@pytest.mark.parametrize("start, stop", [(0, 100), (1, None), (5, 10)])
+@pytest.mark.parametrize("version", [None, "v1", ANY])
+def test_a_range_of_an_image_of_unknown_size_is_refused(start, stop, version):
+    made = plan(start, stop, version)
+    error = made.opened(info(None, "v1"), 0, 0.0)
+    assert isinstance(error, UnsupportedError)
+    assert "length" in str(error)
+    made.failed(error, 0.0)
+    assert error_of(made) is error
+
+
+def test_an_unprovable_end_is_final_only_where_the_size_is_unknown():
+    def cut():
+        error = TruncatedError("a plain close")
+        error.unprovable = True
+        return error
+
+    made = opened(plan(), info(None))
+    made.received(10, 0.0)
+    made.failed(cut(), 0.0)
+    assert isinstance(error_of(made), TruncatedError)
+    made = opened(plan())
+    made.received(10, 0.0)
+    made.failed(cut(), 0.0)
+    assert isinstance(made.action, Pause)
 
 
 def test_a_size_that_is_not_told_again_is_remembered():
