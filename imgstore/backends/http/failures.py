@@ -15,6 +15,7 @@ from imgstore.errors import (
     ConfigError,
     ConnectionLostError,
     ImgstoreError,
+    PermanentError,
     StorageIOError,
     TimedOutError,
     TlsError,
@@ -59,6 +60,7 @@ _TABLE: Final[tuple[tuple[type[Exception], type[ImgstoreError], str], ...]] = (
     (foreign.InvalidHeader, BadReplyError, "the server sent a malformed header"),
     (foreign.InvalidChunkLength, BadReplyError, "the server sent a chunk without a valid size"),
     (foreign.ProtocolError, ConnectionLostError, "the connection broke"),
+    (foreign.HTTPError, PermanentError, "unexpected error of urllib3"),  # may quote a URL: no cause
 )
 
 

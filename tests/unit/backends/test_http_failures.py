@@ -78,6 +78,8 @@ TABLE = [
     (foreign.ProtocolError(URL), ConnectionLostError),
     (foreign.ProxyError(URL, OSError()), ConnectionLostError),
     (foreign.InvalidHeader(URL), BadReplyError),
+    (foreign.LocationParseError(URL), PermanentError),
+    (foreign.MaxRetryError(None, URL), PermanentError),
     (RuntimeError("bug"), PermanentError),
     (AttributeError("bug"), PermanentError),
 ]
