@@ -14,6 +14,12 @@ from imgstore.errors import UnsafeLocationError
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# Not for the public, though some versions of ipaddress call them global, wholly or in part.
+_RESERVED: Final = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments, RFC 6890
+    ipaddress.IPv4Network("192.88.99.0/24"),  # once the anycast of 6to4, RFC 7526
+    ipaddress.IPv6Network("3fff::/20"),  # documentation, RFC 9637
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +109,13 @@ def unsafe(ip: str) -> str | None:
             return "a multicast address"
         if each is address and _carried(address):
             continue
-        if not each.is_global or each.is_reserved or getattr(each, "is_site_local", False):
+        if not each.is_global or each.is_reserved or getattr(each, "is_site_local", False) or _reserved(each):
             return "an address of a private or reserved network"
     return None
+
+
+def _reserved(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return any(address in network for network in _RESERVED)
 
 
 def _carried(
