@@ -56,10 +56,7 @@ def refusal(reply: Reply, version: Version, *, now: float) -> StoreError:
         )
     if status < 400 or status == 412:
         return reply.bad(f"status {status}, which answers no question that was asked")
-    other = (
-        (UnavailableError, "cannot serve now") if status >= 500 else (PermanentError, "refuses the request")
-    )
-    kind, reason = REFUSALS.get(status, other)
+    kind, reason = REFUSALS.get(status, _SERVER if status >= 500 else _CALLER)
     error = kind(f"the server {reason} (status {status})", request_id=reply.request_id)
     if isinstance(error, TransientError):
         error.retry_after = retry_after(reply, now=now)
