@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import stat
+import sys
+from collections.abc import Iterator
 
 from imgstore.errors import ImgstoreError, OperationCancelledError, StorageIOError
 from imgstore.model import NO_CALL, ByteRange, Call, Event, ObjectInfo
@@ -15,6 +19,8 @@ STANDARD = "-"
 
 # How often a wait for the other end of a pipe looks at the deadline and the cancellation, in milliseconds.
 _TICK = 250
+
+_DESCRIPTORS = "/proc/self/fd"  # proc(5): opening what is in it opens the same pipe or terminal a second time
 
 
 def standard_input(*, call: Call = NO_CALL, descriptor: int = 0) -> ByteStream:
@@ -68,10 +74,11 @@ class StandardOutput:
 
     def write(self, data: memoryview) -> None:
         """Writes all of `data`. Raises: BrokenPipeError, NoSpaceError, StorageIOError..."""
-        done = 0
         try:
-            while done < len(data):
-                done += self._write_some(data[done:])
+            if _has_reader(self._descriptor):
+                self._write_to_reader(data)
+            else:
+                self._write_all(data)
         except BrokenPipeError:
             raise
         except ImgstoreError:
@@ -87,16 +94,52 @@ class StandardOutput:
         except OSError as exc:
             raise file_error(exc, "cannot write to standard output") from exc
 
-    def _write_some(self, data: memoryview) -> int:
-        try:
-            count = os.write(self._descriptor, data)
-        except BlockingIOError:
-            # Whoever shares the pipe or terminal with us made it non-blocking.
-            poll = select.poll()
-            poll.register(self._descriptor, select.POLLOUT)
-            poll.poll(_TICK)
-            self._call.check(store=STANDARD)
-            return 0
-        if not count:
-            raise StorageIOError("standard output takes no byte and gives no reason")
-        return count
+    def _write_all(self, data: memoryview) -> None:
+        done = 0
+        while done < len(data):
+            done += _write_some(self._descriptor, data[done:])
+
+    def _write_to_reader(self, data: memoryview) -> None:
+        done = 0
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        with _unblocked(self._descriptor) as (descriptor, most):
+            while done < len(data):
+                # Also between writes: a reader may take a little of each, for ever.
+                self._call.check(store=STANDARD)
+                if poll.poll(_TICK):
+                    with contextlib.suppress(BlockingIOError):  # another writer was quicker
+                        done += _write_some(descriptor, data[done : done + most])
+
+
+def _has_reader(descriptor: int) -> bool:
+    mode = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)
+
+
+@contextlib.contextmanager
+def _unblocked(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Gives a descriptor and how much can be written to it, once it is writable, without waiting.
+
+    O_NONBLOCK on `descriptor` itself would hold for every process that shares it, so what is behind it is
+    opened again. Where that is not allowed, or it is a socket, a pipe that is writable has room for PIPE_BUF
+    bytes (pipe(7)), and a socket for more.
+    """
+    try:
+        again = os.open(
+            f"{_DESCRIPTORS}/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        )
+    except OSError:
+        yield descriptor, select.PIPE_BUF
+        return
+    try:
+        yield again, sys.maxsize
+    finally:
+        os.close(again)
+
+
+def _write_some(descriptor: int, data: memoryview) -> int:
+    count = os.write(descriptor, data)
+    if not count:
+        raise StorageIOError("standard output takes no byte and gives no reason")
+    return count

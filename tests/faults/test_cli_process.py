@@ -134,6 +134,17 @@ def test_a_silent_standard_input_ends_at_the_deadline(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("command", [["cat"], ["cp"]])
+def test_a_reader_that_takes_nothing_ends_at_the_deadline(tmp_path, command):
+    (tmp_path / "a.img").write_bytes(IMAGE)
+    with start(*command, tmp_path / "a.img", *["-"] * (command == ["cp"]), "--timeout", "0.3") as process:
+        process.wait(20)
+        ran = ended(process)
+    assert ran.status == 6
+    assert "deadline" in ran.line
+    assert IMAGE.startswith(ran.out)
+
+
 @pytest.mark.parametrize(
     "command, status, said",
     [(["cat"], 0, []), (["cp"], 1, ["imgstore: the reader of standard output went away after "])],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
+import socket
 import threading
 
 import pytest
@@ -42,6 +44,25 @@ def feed(pipe, data):
         pipe[1] = None
 
     thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+@pytest.fixture(params=["reopened", "not reopened"])
+def reopening(request, monkeypatch):
+    """A pipe of another user, or without /proc, is not opened a second time."""
+    if request.param == "not reopened":
+        monkeypatch.setattr(standard, "_DESCRIPTORS", "/nowhere/fd")
+
+
+def take_all(descriptor, received):
+    """Reads up to the end, in a thread."""
+
+    def read():
+        while piece := os.read(descriptor, 10_000):
+            received.extend(piece)
+
+    thread = threading.Thread(target=read)
     thread.start()
     return thread
 
@@ -114,21 +135,15 @@ def test_a_silent_pipe_is_aborted(pipe, monkeypatch):
 
 def test_output_arrives_through_a_pipe_that_does_not_block(pipe):
     os.set_blocking(pipe[1], False)
-    received = []
-
-    def read():
-        while piece := os.read(pipe[0], 10_000):
-            received.append(piece)
-
-    thread = threading.Thread(target=read)
-    thread.start()
+    received = bytearray()
+    thread = take_all(pipe[0], received)
     output = StandardOutput(descriptor=pipe[1])
     output.write(memoryview(DATA))
     output.publish(len(DATA))
     os.close(pipe[1])
     pipe[1] = None
     thread.join()
-    assert b"".join(received) == DATA
+    assert received == DATA
 
 
 def test_short_writes_are_completed(tmp_path, monkeypatch):
@@ -149,6 +164,56 @@ def test_a_full_pipe_that_nobody_reads_ends_at_the_deadline(pipe, monkeypatch):
         StandardOutput(call=Call().within(0.05), descriptor=pipe[1]).write(memoryview(DATA))
 
 
+@pytest.mark.usefixtures("reopening")
+def test_a_full_pipe_that_blocks_ends_at_the_deadline_too(pipe, monkeypatch):
+    monkeypatch.setattr(standard, "_TICK", 10)
+    with pytest.raises(DeadlineExceededError):
+        StandardOutput(call=Call().within(0.05), descriptor=pipe[1]).write(memoryview(DATA))
+    assert os.get_blocking(pipe[1]), "whoever shares the pipe did not ask for this"
+
+
+@pytest.mark.usefixtures("reopening")
+def test_a_full_pipe_is_cancelled(pipe, monkeypatch):
+    monkeypatch.setattr(standard, "_TICK", 10)
+    token = CancelToken()
+    timer = threading.Timer(0.05, token.cancel)
+    timer.start()
+    with pytest.raises(OperationCancelledError):
+        StandardOutput(call=Call(cancel=token), descriptor=pipe[1]).write(memoryview(DATA))
+    timer.join()
+
+
+def test_a_full_socket_ends_at_the_deadline(monkeypatch):
+    monkeypatch.setattr(standard, "_TICK", 10)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(DeadlineExceededError):
+        output = StandardOutput(call=Call().within(0.05), descriptor=ours.fileno())
+        output.write(memoryview(bytes(16 << 20)))
+
+
+def test_a_full_terminal_ends_at_the_deadline(monkeypatch):
+    monkeypatch.setattr(standard, "_TICK", 10)
+    ends = pty.openpty()
+    try:
+        with pytest.raises(DeadlineExceededError):
+            StandardOutput(call=Call().within(0.05), descriptor=ends[1]).write(memoryview(DATA))
+    finally:
+        for each in ends:
+            os.close(each)
+
+
+@pytest.mark.usefixtures("reopening")
+def test_output_arrives_through_a_pipe_that_blocks(pipe):
+    received = bytearray()
+    thread = take_all(pipe[0], received)
+    StandardOutput(descriptor=pipe[1]).write(memoryview(DATA))
+    os.close(pipe[1])
+    pipe[1] = None
+    thread.join()
+    assert received == DATA
+
+
+@pytest.mark.usefixtures("reopening")
 def test_a_reader_that_went_away_is_a_broken_pipe(pipe):
     os.close(pipe[0])
     pipe[0] = None
