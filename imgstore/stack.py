@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import ConfigError
@@ -20,6 +20,8 @@ from imgstore.layers.resume import ResumeLayer
 from imgstore.model import Event
 from imgstore.retry import TokenBucket
 from imgstore.store import Store
+
+RECEIVE_LIMIT: Final = 20.0  # seconds of silence that no window makes longer: connections die unnoticed
 
 # What a layer does to a facet: `wrap` adds the layer's own behaviour, `pass` hands out the inner one itself.
 FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
@@ -86,6 +88,13 @@ class LayerSettings:
             raise ConfigError("rate_limit is inf; None lifts the limit")
 
 
+@runtime_checkable
+class Patient(Protocol):
+    """A driver that waits for each receive itself: `receive_timeout` seconds at most."""
+
+    receive_timeout: float
+
+
 def build(
     driver: Store,
     settings: LayerSettings = LayerSettings(),
@@ -97,9 +106,13 @@ def build(
 ) -> Store:
     """Gives `driver` in its layers. `bucket` is shared by all stores of one endpoint.
 
-    `clock` is given to the driver as well; `observe` is told every event of every call.
+    `clock` is given to the driver as well, and a receive timeout within the stall window; `observe` is told
+    every event of every call.
     """
     driver.clock = clock
+    if isinstance(driver, Patient):
+        # Silence is a stall as well, and must not outlast the window that a trickle has.
+        driver.receive_timeout = min(driver.receive_timeout, settings.stall_timeout, RECEIVE_LIMIT)
     store: Store = MetricsLayer(driver, observe=observe)
     if settings.max_streams is not None or settings.rate_limit is not None:
         store = LimitLayer(store, max_streams=settings.max_streams, rate_limit=settings.rate_limit)

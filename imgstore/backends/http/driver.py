@@ -112,7 +112,7 @@ class HttpStore(Store):
         self._policy = RedirectPolicy(max_redirects, read_hosts(redirect_hosts), allow_private)
         self._open_timeout = _positive("open_timeout", open_timeout)
         self._connect_timeout = _positive("connect_timeout", connect_timeout)
-        self._receive_timeout = _positive("receive_timeout", receive_timeout)
+        self.receive_timeout = _positive("receive_timeout", receive_timeout)
         if max_redirects < 0:
             raise ConfigError(f"the option 'max_redirects' is {max_redirects}; 0 refuses every redirect")
         self._requesters: dict[int, Requester] = {}
@@ -156,7 +156,7 @@ class HttpStore(Store):
                     raise refusal(reply, version, now=self.clock.time())
                 served = judge(reply, key, start, stop, version)
                 body = reading(exchange.inlet, framing(reply))
-                raw = Body(exchange, body, served.range.size, watch, self._receive_timeout)
+                raw = Body(exchange, body, served.range.size, watch, self.receive_timeout)
                 return Opened(raw, served.info, served.range)
             except BaseException:
                 exchange.drop()

@@ -358,3 +358,14 @@ def test_a_pause_holds_no_permit():
     with store.get("image", 0, 20) as stream:
         stream.read()
     assert free == [1, 1]
+
+
+@pytest.mark.parametrize("own, window, given", [(15.0, 1.0, 1.0), (5.0, 15.0, 5.0), (60.0, 60.0, 20.0)])
+def test_a_driver_that_waits_itself_waits_no_longer_than_the_stall_window(own, window, given):
+    driver = ScriptedStore()
+    driver.receive_timeout = own
+    build(driver, LayerSettings(stall_timeout=window))
+    assert driver.receive_timeout == given
+    plain = ScriptedStore()
+    build(plain)
+    assert not hasattr(plain, "receive_timeout")
