@@ -16,7 +16,7 @@ from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import LOCATION, json_option, source_options
 from imgstore.cli.output import Terminal
 from imgstore.cli.source import check_output, opened
-from imgstore.errors import ConfigError, StorageIOError
+from imgstore.errors import ConfigError, OperationCancelledError, StorageIOError
 from imgstore.model import Call
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
         terminal.json = report.as_dict
     mode = "none" if given["no_progress"] else given["progress"]
     observe = json_events(mode, terminal, report)
+    out: Any = None
     try:
         with contextlib.ExitStack() as stack:
             origin = stack.enter_context(opened(source, given, terminal, observe))
@@ -62,6 +63,10 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
             stack.enter_context(shown(report, terminal, mode, origin.name))
             stream = stack.enter_context(origin.open())
             copy(stream, out, report=report, digest=given["as_json"])
+    except KeyboardInterrupt:
+        if getattr(out, "published", False):
+            raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None
+        raise
     except BrokenPipeError as exc:
         raise StorageIOError(
             f"the reader of standard output went away after {report.bytes} bytes", errno=errno.EPIPE

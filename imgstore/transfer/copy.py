@@ -9,6 +9,8 @@ from imgstore.errors import DigestMismatchError, TruncatedError
 from imgstore.stream import ByteStream
 from imgstore.transfer.progress import Report
 
+# CPU seconds for 512 MiB from nginx to tmpfs, medians of 7: 1.11 with 128 KiB, 0.90 with 256, 0.81 with 512,
+# 0.66 with 1 MiB, 0.61 with 2 MiB. From a file: 0.68, 0.56, 0.56, 0.55, 0.54.
 BUFFER: Final = 1 << 20
 
 # What a source's own claim is checked with, strongest first.

@@ -252,6 +252,17 @@ def test_a_failing_disk(imgstore, url, folder, monkeypatch, code, status, functi
     assert (folder / "old.img").read_bytes() == b"old"
 
 
+def test_an_interrupt_after_publishing_says_so(imgstore, url, folder, monkeypatch):
+    def plan(name, number):
+        return KeyboardInterrupt() if (name, number) == ("fsync", 2) else None
+
+    monkeypatch.setattr(publish, "os", Disk(plan))
+    ran = imgstore("cp", url, "new.img")
+    assert ran.status == 130
+    assert ran.line == "interrupted when new.img was complete"
+    assert (folder / "new.img").read_bytes() == IMAGE
+
+
 def test_a_folder_or_file_without_permission(imgstore, folder, monkeypatch):
     def plan(name, number):
         return OSError(errno.EACCES, os.strerror(errno.EACCES)) if name == "open" else None
