@@ -319,8 +319,12 @@ class _Spliced:
         return count
 
     def _report(self, error: ImgstoreError | None) -> None:
-        if error is not None:
-            self._failed(error, 0.0)
+        if error is None:
+            return
+        if not isinstance(error, StalledError):
+            # An attempt that served what this layer refuses: nobody below saw it fail.
+            self._emit("failed", error=error)
+        self._failed(error, 0.0)
 
     def _failed(self, error: ImgstoreError, waited: float) -> None:
         was_reading = self._stream is not None

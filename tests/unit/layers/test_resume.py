@@ -728,3 +728,11 @@ def test_what_a_refused_open_waited_for_a_permit_is_no_stall():
     store, inner = resuming(Attempt(refuse=held, opening=20.0), slow, stall_timeout=15.0)
     assert read_all(store, piece=65536) == DATA
     assert len(inner.asked) == 2
+
+
+def test_a_reply_that_is_refused_is_told_of_as_a_failed_attempt():
+    store, _ = resuming(Attempt(serve_from=0), skip_limit=69_999, resume_attempts=2)
+    events = []
+    with pytest.raises(ProtocolViolationError):
+        store.get("image", 70_000, call=Call(observe=events.append))
+    assert [(event.kind, type(event.error)) for event in events] == [("failed", BadReplyError)] * 2
