@@ -324,3 +324,25 @@ def test_an_image_of_unknown_size_is_limited_like_any_other():
     assert stream.read() == DATA[:1000]
     assert inner.clock.elapsed == pytest.approx(1.0)  # the end is asked for when all is paid
     assert store._permits.free == 1
+
+
+def test_after_a_fork_the_permits_are_those_of_the_new_process(monkeypatch):
+    store, _inner = limited(max_streams=1)
+    inherited = store.get("image")
+    monkeypatch.setattr("imgstore.layers.limit.os.getpid", lambda: -1)
+    with store.get("image"):
+        inherited.close()
+        assert not store._permits.acquire(blocking=False)
+    assert store._permits.acquire(blocking=False)
+    assert not store._permits.acquire(blocking=False)
+
+
+def test_a_refused_open_says_how_long_it_waited_for_its_permit():
+    store, _inner = limited(Attempt(), Attempt(refuse=ConnectionLostError("refused")), max_streams=1)
+    first = store.get("image")
+    permits = store._permits
+    permits.on_wait = lambda: first.close() if len(permits.waits) == 5 else None
+    with pytest.raises(ConnectionLostError) as caught:
+        store.get("image")
+    assert caught.value.held == pytest.approx(sum(permits.waits))
+    assert caught.value.held > 0
