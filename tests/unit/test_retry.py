@@ -175,3 +175,14 @@ def test_an_endpoint_that_is_well_again_earns_retries_by_calls_that_need_none():
         budget.succeed()
     assert bucket.tokens == 5
     assert isinstance(Budget(8, bucket).spend(LOST), Pause)
+
+
+def test_a_retry_after_the_first_success_is_given_back_too():
+    bucket = TokenBucket()
+    for _ in range(20):
+        bucket.take(LOST)
+    budget = Budget(8, bucket)
+    budget.progress(REFUND)
+    budget.spend(LOST)
+    budget.progress(REFUND)
+    assert bucket.tokens == 402

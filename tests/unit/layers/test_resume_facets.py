@@ -376,3 +376,9 @@ def resuming_unversioned():
     store, inner = resuming(extents=Pages(MAP, (1, lost())))
     inner._stat = lambda key, call: ObjectInfo(key, 100, None)
     return store.extents.extents("image")
+
+
+def test_a_map_without_a_version_that_broke_before_its_first_extent_is_asked_for_again():
+    store, inner = resuming(extents=Pages(MAP, (0, lost())))
+    inner._stat = lambda key, call: ObjectInfo(key, 100, None)
+    assert list(store.extents.extents("image")) == MAP

@@ -563,3 +563,9 @@ def test_bytes_skipped_are_no_proof_and_do_not_count_against_its_limit():
     made.failed(LOST, 0.0)
     assert isinstance(made.action, Pause)
     assert made.refetched == 500
+
+
+def test_a_range_whose_size_is_not_told_again_goes_on():
+    made = broken_at(opened(plan(5, 10)), 7)
+    opened(made, info(None))
+    assert made.action == Read(3)
