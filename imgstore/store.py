@@ -29,6 +29,17 @@ class Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class SparseSource(Source, Protocol):
+    """A source that knows its holes: stretches of zeros that need neither be read nor stored."""
+
+    def hole(self) -> int:
+        """Passes over the hole that begins here and gives its length in bytes, 0 where there is none.
+
+        A writer that keeps holes asks before each `read`; to one that never asks, holes read as zeros. What
+        is passed over counts against the size and belongs to the digests.
+        """
+
+
 class Writer(Protocol):
     """Stores and deletes whole images. Callable from many threads."""
 
@@ -188,6 +199,8 @@ class Store(abc.ABC):
     OPTIONS: ClassVar[Sequence[Opt]] = ()
 
     store_id: str = ""
+    # What the stores of one service have in common, such as its address: their retries draw on one bucket.
+    endpoint: str = ""
     clock: Clock = SYSTEM
     writer: Writer | None = None
     uploader: Uploader | None = None
@@ -288,10 +301,12 @@ class Store(abc.ABC):
         opened.raw.close()
         return opened.info
 
-    def _admit(self, key: str, call: Call) -> None:
+    def _admit(self, key: str | None, call: Call) -> None:
+        """Lets a call begin; `key` is None where it names no image. For the facets of drivers, too."""
         if self._closed:
             raise ValueError(f"store {self.store_id!r} is closed")
-        check_key(key)
+        if key is not None:
+            check_key(key)
         call.check(self.clock, key=key, store=self.store_id)
 
     def _translated(self, exc: Exception, key: str) -> ImgstoreError:

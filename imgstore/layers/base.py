@@ -23,6 +23,7 @@ class Layer(Store):
         self.inner = inner
         self.OPTIONS = inner.OPTIONS  # type: ignore[misc]  # a driver's class has them; a layer, its inner's
         self.store_id = inner.store_id
+        self.endpoint = inner.endpoint
         self.clock = inner.clock
         self.writer = inner.writer
         self.uploader = inner.uploader

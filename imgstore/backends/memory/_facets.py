@@ -20,7 +20,7 @@ class MemoryLister:
         self._images = images
 
     def list(self, prefix: str = "", *, call: Call = NO_CALL) -> Iterator[ObjectInfo]:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         infos = [each.info for each in self._images.snapshot() if each.info.key.startswith(prefix)]
         infos.sort(key=lambda info: info.key.encode())
         return iter(infos)
@@ -92,5 +92,5 @@ class MemorySpace:
         self._images = images
 
     def free(self, *, call: Call = NO_CALL) -> int | None:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         return self._images.room()

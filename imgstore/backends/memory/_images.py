@@ -16,7 +16,7 @@ from imgstore.errors import (
     NotFoundError,
     VersionChangedError,
 )
-from imgstore.model import Call, ObjectInfo, Version
+from imgstore.model import ObjectInfo, Version
 from imgstore.store import Store
 
 
@@ -41,12 +41,6 @@ class Images:
         self._lock = threading.Lock()
         self._images: dict[str, Image] = {}
         self._used = 0
-
-    def admit(self, call: Call) -> None:
-        """Lets a call through that names no key. Raises: as the store does for one that does."""
-        if self.owner._closed:
-            raise ValueError(f"store {self.owner.store_id!r} is closed")
-        call.check(self.owner.clock, store=self.owner.store_id)
 
     def find(self, key: str, version: Version = None) -> Image:
         """Gives the image under `key`. Raises: NotFoundError, VersionChangedError."""

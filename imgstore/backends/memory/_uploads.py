@@ -66,7 +66,7 @@ class MemoryUploader:
     def put_part(
         self, token: str, number: int, offset: int, data: memoryview, *, call: Call = NO_CALL
     ) -> Part:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         kept = bytes(data)
         part = Part(number, offset, len(kept), uuid.uuid4().hex)
         with self._lock:
@@ -78,12 +78,12 @@ class MemoryUploader:
         return part
 
     def parts(self, token: str, *, call: Call = NO_CALL) -> Sequence[Part]:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         with self._lock:
             return _by_number(self._find(token))
 
     def complete(self, token: str, parts: Sequence[Part], *, call: Call = NO_CALL) -> ObjectInfo:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         # The lock makes two completes of one token one: the second finds what the first published.
         with self._lock:
             if token not in self._pending:
@@ -105,14 +105,14 @@ class MemoryUploader:
         return info
 
     def abort(self, token: str, *, call: Call = NO_CALL) -> None:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         with self._lock:
             upload = self._pending.pop(token, None)
             if upload is not None:
                 self._images.reserve(upload.key, -upload.held)
 
     def uploads(self, older_than: float = 0.0, *, call: Call = NO_CALL) -> Iterator[Upload]:
-        self._images.admit(call)
+        self._images.owner._admit(None, call)
         latest = self._images.owner.clock.time() - older_than
         with self._lock:
             found = [Upload(token, each.key, each.started) for token, each in self._pending.items()]

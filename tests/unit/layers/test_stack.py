@@ -105,7 +105,7 @@ def test_what_the_store_lacks_no_layer_makes_up(layer, facet):
     assert getattr(LAYERS[layer](ScriptedStore()), facet) is None
 
 
-ATTRIBUTES = {"OPTIONS", "store_id", "clock", *FACET_NAMES}
+ATTRIBUTES = {"OPTIONS", "store_id", "endpoint", "clock", *FACET_NAMES}
 
 
 def test_a_layer_forwards_every_public_member_of_a_store():
