@@ -7,7 +7,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-WATCHED = ("open", "stat", "write", "fchmod", "fsync", "fstat", "close", "link", "rename", "unlink")
+from imgstore.publish import names, pending
+
+WATCHED = (
+    "open", "stat", "dup", "write", "lseek", "ftruncate", "fchmod", "fsync", "fstat", "close", "link",
+    "rename", "unlink",
+)  # fmt: skip
 
 # A failed close has closed all the same.
 LOSES = {"close"}
@@ -46,8 +51,14 @@ class Disk:
             if self._after or name in LOSES:
                 with contextlib.suppress(OSError):
                     result = real(*args, **options)
-                    if name == "open":
+                    if name in {"open", "dup"}:
                         os.close(result)
             raise error
 
         return call
+
+
+def install(monkeypatch: Any, disk: Disk) -> None:
+    """Puts `disk` under the publishing of files."""
+    for module in (names, pending):
+        monkeypatch.setattr(module, "os", disk)

@@ -8,13 +8,15 @@ import os
 
 import pytest
 
-from imgstore import publish
 from imgstore.errors import ImgstoreError, OperationCancelledError, StorageIOError
 from imgstore.publish import PendingFile
-from tests.faults.disk import WATCHED, Disk
+from imgstore.publish import pending as pending_module
+from tests.faults.disk import WATCHED, Disk, install
 
 DATA = bytes(range(256)) * 40
 PIECES = [DATA[:1000], DATA[1000:6000], DATA[6000:]]
+HOLE = 5000
+WHOLE = DATA + bytes(HOLE)
 OLD = b"what was there before"
 CODES = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.ESTALE]
 WAYS = ["unnamed", "named", "overwrite"]
@@ -28,13 +30,14 @@ def folder(tmp_path):
 
 def run(folder, disk, way, monkeypatch):
     """Publishes over `disk`; gives the pending file and the error."""
-    monkeypatch.setattr(publish, "os", disk)
+    install(monkeypatch, disk)
     pending = PendingFile(folder / "new", overwrite=way == "overwrite")
     try:
         with pending:
             for piece in PIECES:
                 pending.write(piece)
-            pending.publish(len(DATA))
+            pending.skip(HOLE)
+            pending.publish(len(WHOLE))
     except (ImgstoreError, KeyboardInterrupt) as exc:
         return pending, exc
     return pending, None
@@ -53,7 +56,7 @@ def judge(folder, way, pending, error):
     held = (folder / "new").read_bytes() if "new" in left else None
     if error is None:
         assert pending.published
-    assert held == (DATA if pending.published else OLD if way == "overwrite" else None), error
+    assert held == (WHOLE if pending.published else OLD if way == "overwrite" else None), error
     assert left == (["new"] if held is not None else []), error
 
 
@@ -122,7 +125,7 @@ def test_an_interrupt_at_the_nth_call(folder, monkeypatch, caplog, function, way
         assert isinstance(error, KeyboardInterrupt)
         if function == "unlink" or (after and function in {"link", "rename"}):
             assert os.listdir(folder) == ["new"]
-            assert (folder / "new").read_bytes() == DATA
+            assert (folder / "new").read_bytes() == WHOLE
         else:
             judge(folder, way, pending, error)
     assert not [each for each in caplog.records if each.levelname == "WARNING"]
@@ -151,7 +154,7 @@ def test_a_linked_file_whose_pending_name_stays_is_published(folder, monkeypatch
     pending, error = run(folder, Disk(also(fails, "named")), "named", monkeypatch)
     assert error is None
     assert pending.published
-    assert (folder / "new").read_bytes() == DATA
+    assert (folder / "new").read_bytes() == WHOLE
     assert "stays behind" in caplog.text
 
 
@@ -162,7 +165,7 @@ def test_a_failed_write_or_sync_is_final_although_the_next_would_succeed(folder,
     def fails(name, at):
         return OSError(errno.EIO, "broken") if (name, at) == (function, 1) else None
 
-    monkeypatch.setattr(publish, "os", Disk(fails))
+    install(monkeypatch, Disk(fails))
     with PendingFile(folder / "new", overwrite=True) as pending:
         with pytest.raises(StorageIOError) as first:
             pending.write(DATA)
@@ -185,7 +188,7 @@ def test_an_interrupted_write_is_final(folder, monkeypatch):
     def fails(name, at):
         return KeyboardInterrupt() if (name, at) == ("write", 2) else None
 
-    monkeypatch.setattr(publish, "os", Disk(fails))
+    install(monkeypatch, Disk(fails))
     with PendingFile(folder / "new") as pending:
         pending.write(DATA)
         with pytest.raises(KeyboardInterrupt):
@@ -218,7 +221,7 @@ def test_a_write_that_takes_nothing_is_tried_again(folder, monkeypatch, busy):
         return real(file, data[:5000])
 
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(publish.time, "sleep", pauses.append)
+    monkeypatch.setattr(pending_module.time, "sleep", pauses.append)
     with PendingFile(folder / "new") as pending:
         pending.write(DATA)
         pending.publish()
@@ -237,7 +240,7 @@ def test_a_write_that_never_takes_anything_ends(folder, monkeypatch, busy):
         raise BlockingIOError(errno.EAGAIN, "busy")
 
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(publish.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(pending_module.time, "sleep", lambda seconds: None)
     with PendingFile(folder / "new", overwrite=True) as pending:
         with pytest.raises(StorageIOError, match="takes no byte") as failure:
             pending.write(DATA)

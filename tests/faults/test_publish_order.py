@@ -8,16 +8,16 @@ import os
 
 import pytest
 
-from imgstore import publish
 from imgstore.errors import StorageIOError
 from imgstore.publish import PendingFile
-from tests.faults.disk import Disk
+from imgstore.publish import pending as pending_module
+from tests.faults.disk import Disk, install
 
 DATA = b"image" * 100
 
 
 def run(disk, monkeypatch, path, *, overwrite=False):
-    monkeypatch.setattr(publish, "os", disk)
+    install(monkeypatch, disk)
     with PendingFile(path, overwrite=overwrite) as pending:
         pending.write(DATA)
         pending.write(DATA)
@@ -30,6 +30,7 @@ def no_tmpfile(name, number):
 
 
 BEGIN = ["open", "stat", "open", "open"]
+HELD = ["dup", "fstat"]
 DURABLE = ["write", "write", "fchmod", "fsync", "fstat", "close"]
 
 
@@ -38,9 +39,9 @@ DURABLE = ["write", "write", "fchmod", "fsync", "fstat", "close"]
     [
         # the fourth open is that of the handle that keeps the file alive; the last closes are of handle and
         # folder
-        (False, None, [*BEGIN, *DURABLE, "link", "fsync", "close", "close"]),
-        (False, no_tmpfile, [*BEGIN, *DURABLE, "link", "unlink", "fsync", "close"]),
-        (True, None, [*BEGIN[:3], *DURABLE, "rename", "fsync", "close"]),
+        (False, None, [*BEGIN, *DURABLE, "link", "fstat", "fsync", "close", "close"]),
+        (False, no_tmpfile, [*BEGIN, *HELD, *DURABLE, "link", "unlink", "fstat", "fsync", "close", "close"]),
+        (True, None, [*BEGIN[:3], *HELD, *DURABLE, "rename", "fstat", "fsync", "close", "close"]),
     ],
     ids=["unnamed", "named", "overwrite"],
 )
@@ -49,7 +50,7 @@ def test_the_order_of_the_steps(tmp_path, monkeypatch, overwrite, plan, expected
     run(disk, monkeypatch, tmp_path / "new", overwrite=overwrite)
     assert disk.names == expected
     synced = [about for name, about in disk.calls if name == "fsync"]
-    written = disk.calls[expected.index("close")][1]
+    written = next(about for name, about in disk.calls if name == "fchmod")
     folder = disk.calls[-1][1]
     assert synced == [written, folder]
     assert written != folder
@@ -88,15 +89,15 @@ def test_a_folder_that_cannot_be_synced_is_told_once(tmp_path, monkeypatch, capl
     def plan(name, number):
         return OSError(errno.EINVAL, "no fsync for folders") if name == "fsync" and number % 2 == 0 else None
 
-    publish._warn_once.cache_clear()
-    monkeypatch.setattr(publish, "os", Disk(plan))
+    pending_module._warn_once.cache_clear()
+    install(monkeypatch, Disk(plan))
     for each in ("one", "two"):
         with PendingFile(tmp_path / each) as pending:
             pending.write(DATA)
             pending.publish()
-    publish._warn_once.cache_clear()
+    pending_module._warn_once.cache_clear()
     warnings = [each for each in caplog.records if each.levelno >= logging.WARNING]
-    assert [each.name for each in warnings] == ["imgstore.publish"]
+    assert [each.name for each in warnings] == ["imgstore.publish.pending"]
     assert "cannot sync folders" in warnings[0].getMessage()
     assert sorted(os.listdir(tmp_path)) == ["one", "two"]
 
@@ -105,7 +106,7 @@ def test_a_folder_whose_sync_fails_is_an_error_that_says_the_file_is_complete(tm
     def plan(name, number):
         return OSError(errno.EIO, "broken") if (name, number) == ("fsync", 2) else None
 
-    monkeypatch.setattr(publish, "os", Disk(plan))
+    install(monkeypatch, Disk(plan))
     with PendingFile(tmp_path / "new") as pending:
         pending.write(DATA)
         with pytest.raises(StorageIOError, match="is complete, but may be lost") as failure:

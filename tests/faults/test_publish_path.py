@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import socket
@@ -12,21 +13,23 @@ from pathlib import Path
 
 import pytest
 
-from imgstore import publish
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
     ImgstoreError,
+    InUseError,
     NoSpaceError,
     NotFoundError,
     OperationCancelledError,
     PermissionDeniedError,
     StorageIOError,
+    TimedOutError,
     UnsafeLocationError,
     UnsupportedError,
 )
-from imgstore.publish import PendingFile, file_error, temporary_name
-from tests.faults.disk import Disk
+from imgstore.publish import PendingFile, file_error, pending_name
+from imgstore.publish import pending as pending_module
+from tests.faults.disk import Disk, install
 
 DATA = b"the bytes of an image" * 1000
 PENDING = re.compile(r"\.new\.[0-9a-f]{16}\.part")
@@ -41,7 +44,7 @@ def no_tmpfile(name: str, number: int) -> OSError | None:
 def way(request, monkeypatch):
     """Each way to publish: gives the value of `overwrite`."""
     if request.param == "named":
-        monkeypatch.setattr(publish, "os", Disk(no_tmpfile))
+        install(monkeypatch, Disk(no_tmpfile))
     return request.param
 
 
@@ -180,7 +183,7 @@ def test_the_mode_without_proc_is_strict(tmp_path, monkeypatch, content):
     status = tmp_path / "status"
     if content is not None:
         status.write_text(content)
-    monkeypatch.setattr(publish, "open", lambda path, mode: Path.open(status, mode), raising=False)
+    monkeypatch.setattr(pending_module, "open", lambda path, mode: Path.open(status, mode), raising=False)
     put(tmp_path / "new")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
 
@@ -318,18 +321,18 @@ def test_a_file_that_somebody_cut_is_not_published(tmp_path):
 
 @pytest.mark.parametrize("name", ["x" * 255, "ü" * 127, "a.img", "caf\udce9" * 40])
 def test_a_pending_name_is_recognised_and_fits(name):
-    made = temporary_name(name)
+    made = pending_name(name)
     assert re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.part", made)[1] == name[: len(made) - 23]
     assert len(os.fsencode(made)) <= 143
     assert len(os.fsencode(made)) - 23 in {96, len(os.fsencode(name))}
     assert len(os.fsencode(name)) > 96 or made.startswith(f".{name}.")
-    assert temporary_name(name) != made
+    assert pending_name(name) != made
 
 
 def test_the_longest_name_can_be_published(tmp_path, way):
     put(tmp_path / ("x" * 255), way=way)
     assert os.listdir(tmp_path) == ["x" * 255]
-    assert len(temporary_name("y" * 96)) == 96 + 23
+    assert len(pending_name("y" * 96)) == 96 + 23
     with pytest.raises(UnsafeLocationError, match="File name too long"):
         put(tmp_path / ("x" * 256), way=way)
 
@@ -342,7 +345,9 @@ def test_a_pending_name_that_is_taken_is_neither_used_nor_removed(tmp_path, monk
     victim = tmp_path / "victim"
     victim.write_bytes(b"victim")
     theirs.symlink_to("victim") if trap == "link" else theirs.write_bytes(b"theirs")
-    put(tmp_path / "new", way="overwrite")
+    with open(victim if trap == "link" else theirs, "rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_SH)
+        put(tmp_path / "new", way="overwrite")
     assert theirs.read_bytes() == (b"victim" if trap == "link" else b"theirs")
     assert (tmp_path / "new").read_bytes() == DATA
     assert len(os.listdir(tmp_path)) == 3
@@ -354,7 +359,8 @@ def test_it_is_not_removed_on_the_way_out_either(tmp_path, monkeypatch, interrup
     monkeypatch.setattr(os, "urandom", lambda size: next(random, None) or raises(interrupt))
     theirs = tmp_path / f".new.{'0' * 16}.part"
     theirs.write_bytes(b"theirs")
-    with pytest.raises((KeyboardInterrupt, StorageIOError)):
+    with open(theirs, "rb") as alive, pytest.raises((KeyboardInterrupt, StorageIOError)):
+        fcntl.flock(alive, fcntl.LOCK_SH)
         put(tmp_path / "new", way="overwrite")
     assert os.listdir(tmp_path) == [theirs.name]
 
@@ -366,7 +372,7 @@ def raises(kind):
 def test_what_a_pending_name_became_is_not_followed(tmp_path, monkeypatch):
     """Where others may rename our files: their link is not taken for the image."""
     (tmp_path / "victim").write_bytes(b"victim")
-    monkeypatch.setattr(publish, "os", Disk(no_tmpfile))
+    install(monkeypatch, Disk(no_tmpfile))
     with PendingFile(tmp_path / "new") as pending:
         pending.write(DATA)
         (name,) = [each for each in os.listdir(tmp_path) if each != "victim"]
@@ -381,7 +387,7 @@ def test_discarding_again_closes_nothing(tmp_path, way, monkeypatch):
     with PendingFile(tmp_path / "other", overwrite=way == "overwrite") as other:
         pass
     disk = Disk()
-    monkeypatch.setattr(publish, "os", disk)
+    install(monkeypatch, disk)
     pending.discard()
     other.discard()
     assert disk.calls == []
@@ -391,7 +397,7 @@ def test_a_missing_proc_means_a_named_file(tmp_path, monkeypatch):
     def no_proc(name, number):
         return OSError(errno.ENOENT, "no /proc") if (name, number) == ("open", 3) else None
 
-    monkeypatch.setattr(publish, "os", Disk(no_proc))
+    install(monkeypatch, Disk(no_proc))
     with PendingFile(tmp_path / "new") as pending:
         assert PENDING.fullmatch(os.listdir(tmp_path)[0])
         pending.write(DATA)
@@ -407,7 +413,7 @@ def test_without_hard_links_an_exclusive_rename_does(tmp_path, monkeypatch, code
     def plan(name, number):
         return no_tmpfile(name, number) or (OSError(code, "no links") if name == "link" else None)
 
-    monkeypatch.setattr(publish, "os", Disk(plan))
+    install(monkeypatch, Disk(plan))
     with PendingFile(tmp_path / "new") as pending:
         pending.write(DATA)
         if taken:
@@ -433,7 +439,7 @@ def test_with_neither_it_is_refused(tmp_path, monkeypatch, code):
                 ctypes.set_errno(code)
                 return -1
 
-    monkeypatch.setattr(publish, "os", Disk(plan))
+    install(monkeypatch, Disk(plan))
     monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Library())
     with pytest.raises(UnsupportedError, match="cannot give a name without replacing"):
         put(tmp_path / "new")
@@ -451,7 +457,7 @@ def test_an_exclusive_rename_that_fails_is_typed(tmp_path, monkeypatch, code, sa
             ctypes.set_errno(code)
             return -1
 
-    monkeypatch.setattr(publish, "os", Disk(plan))
+    install(monkeypatch, Disk(plan))
     monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: Library())
     with pytest.raises(said, match=os.strerror(code)):
         put(tmp_path / "new")
@@ -463,7 +469,7 @@ def test_an_exclusive_rename_that_fails_is_typed(tmp_path, monkeypatch, code, sa
     [
         (errno.ENOSPC, NoSpaceError),
         (errno.EDQUOT, NoSpaceError),
-        (errno.EFBIG, StorageIOError),
+        (errno.EFBIG, NoSpaceError),
         (errno.EIO, StorageIOError),
         (errno.EMFILE, StorageIOError),
         (errno.EROFS, PermissionDeniedError),
@@ -477,9 +483,9 @@ def test_an_exclusive_rename_that_fails_is_typed(tmp_path, monkeypatch, code, sa
         (errno.ENODEV, UnsafeLocationError),
         (errno.EISDIR, UnsafeLocationError),
         (errno.ENAMETOOLONG, UnsafeLocationError),
-        (errno.EBUSY, publish.InUseError),
-        (errno.ETXTBSY, publish.InUseError),
-        (errno.ETIMEDOUT, publish.TimedOutError),
+        (errno.EBUSY, InUseError),
+        (errno.ETXTBSY, InUseError),
+        (errno.ETIMEDOUT, TimedOutError),
     ],
 )
 def test_each_errno_has_its_type(code, kind):

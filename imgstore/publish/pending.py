@@ -15,66 +15,30 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
     ImgstoreError,
-    InUseError,
-    NoSpaceError,
-    NotFoundError,
     OperationCancelledError,
-    PermissionDeniedError,
     StorageIOError,
-    StoreError,
-    TimedOutError,
     UnsafeLocationError,
     UnsupportedError,
 )
+from imgstore.publish.failures import file_error
+from imgstore.publish.names import hold, link_or_rename, pending_name, reap
 
 LOG = logging.getLogger(__name__)
 
-SUFFIX: Final = ".part"  # a pending file is `.NAME.<16 hexadecimal digits>.part`; reaping finds it by that
-
-# Of the target's name in the pending one: the whole stays below the 143 bytes that eCryptfs leaves.
-_NAME_LIMIT: Final = 96
 # A write that takes no byte (EAGAIN, or 0) is tried again this often in a row, some ten seconds in all.
 _IDLE_LIMIT: Final = 1000
 _IDLE_PAUSE: Final = 0.01
-_RENAME_NOREPLACE: Final = 1  # <linux/fs.h>
 _CLOSED: Final = -1  # no descriptor
 
 # A file system or kernel without O_TMPFILE says one of these (open(2)).
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
-# One without hard links says one of these (link(2)).
-_NO_LINK: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-# One whose rename always replaces says one of these (rename(2)).
-_NO_EXCLUSIVE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-
-_ERRORS: Final[Mapping[int | None, type[StoreError]]] = {
-    errno.ENOSPC: NoSpaceError,
-    errno.EDQUOT: NoSpaceError,
-    errno.EACCES: PermissionDeniedError,
-    errno.EPERM: PermissionDeniedError,
-    errno.EROFS: PermissionDeniedError,
-    errno.ENOENT: NotFoundError,
-    errno.ENOTDIR: NotFoundError,
-    errno.EEXIST: AlreadyExistsError,
-    errno.EBUSY: InUseError,
-    errno.ETXTBSY: InUseError,
-    errno.ETIMEDOUT: TimedOutError,  # a network file system mounted soft
-}
-_UNSAFE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG})
-
-
-def file_error(exc: OSError, what: str) -> ImgstoreError:
-    """Gives the typed error of a failed file operation; `what` is the sentence it begins with."""
-    message = f"{what}: {os.strerror(exc.errno) if exc.errno else type(exc).__name__}"
-    if exc.errno in _UNSAFE:
-        return UnsafeLocationError(message)
-    return _ERRORS.get(exc.errno, StorageIOError)(message, errno=exc.errno)
 
 
 class PendingFile:
@@ -83,6 +47,7 @@ class PendingFile:
     Without `overwrite` the target must not exist, neither on entry nor when it is published; where the file
     system can, the pending file then has no name at all, and even a kill leaves nothing. Otherwise, and with
     `overwrite`, it stands beside the target as `.NAME.<random>.part`, and the target is replaced in one step.
+    What a kill leaves of such a one is removed when the next pending file for that name needs one.
     Mode 0600 while pending; then `mode`, or that of the file it replaces, or what the umask leaves of 0666.
 
     A relative `path` starts at the folder `dir_fd`, if given. Links in the folder's path are followed; a
@@ -105,6 +70,7 @@ class PendingFile:
         self._dir_fd = dir_fd
         self._name = os.path.basename(self.path)
         self._temporary: str | None = None
+        self._ends_in_hole = False
         self._folder = self._file = self._handle = _CLOSED
         self._error: ImgstoreError | None = None
 
@@ -120,6 +86,8 @@ class PendingFile:
                 self._check_target()
                 if not self.overwrite:
                     self._create_unnamed()
+                if self._file == _CLOSED:
+                    reap(self._folder, self._name)
                 while self._file == _CLOSED:
                     self._create_named()
         except BaseException:
@@ -145,15 +113,27 @@ class PendingFile:
                 if idle:
                     time.sleep(_IDLE_PAUSE)
             self.written += done
+            self._ends_in_hole = False
 
-    def publish(self, size: int | None = None) -> None:
+    def skip(self, count: int) -> None:
+        """Appends `count` zeros as a hole, which takes no room. Raises: as `write`."""
+        with self._poisoned_by_failure(f"cannot write {self.path}"):
+            os.lseek(self._file, count, os.SEEK_CUR)
+            self.written += count
+            self._ends_in_hole = True
+
+    def publish(self, size: int | None = None) -> os.stat_result:
         """Makes what was written durable and gives it its name; with `size`, only if that was written.
+
+        Gives what `fstat` tells of the published file.
 
         Raises: AlreadyExistsError where the name was taken meanwhile; StorageIOError, also where the file
         holds another number of bytes than were written; nothing is published then. Should only the folder's
         own fsync fail, the file is complete under its name, `published` is True, and the error says so.
         """
         with self._poisoned_by_failure(f"cannot publish {self.path}"):
+            if self._ends_in_hole:
+                os.ftruncate(self._file, self.written)
             os.fchmod(self._file, _default_mode() if self._mode is None else self._mode)
             os.fsync(self._file)
             held = os.fstat(self._file).st_size
@@ -166,11 +146,13 @@ class PendingFile:
             os.close(file)
             self._give_name()
             self.published = True
+            found = os.fstat(self._handle)
         try:
             _sync_folder(self._folder)
         except OSError as exc:
             what = f"{self.path} is complete, but may be lost in a power failure: cannot sync its folder"
             raise file_error(exc, what) from exc
+        return found
 
     def discard(self) -> None:
         """Drops what is not published. Idempotent."""
@@ -278,11 +260,17 @@ class PendingFile:
         """Creates a file that nobody else has; none where the name that was made up is taken."""
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
         # Noted first, so that an interrupt right after the open still removes it.
-        self._temporary = temporary_name(self._name)
+        self._temporary = pending_name(self._name)
         try:
             self._file = os.open(self._temporary, flags, 0o600, dir_fd=self._folder)
         except FileExistsError:
             self._temporary = None  # somebody else's: neither used nor removed
+            return
+        # The file is not let go with the descriptor that wrote it, which is closed and judged first.
+        self._handle = os.dup(self._file)
+        if not hold(self._handle):
+            self._close("_handle")
+            self._close("_file")
 
     def _give_name(self) -> None:
         if self._temporary is None:
@@ -292,41 +280,8 @@ class PendingFile:
             os.rename(self._temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             self._temporary = None
         else:
-            _link_or_rename(self._temporary, self._name, self._folder)
+            link_or_rename(self._temporary, self._name, self._folder)
             self._drop_temporary()
-
-
-def temporary_name(name: str) -> str:
-    """Gives a name for the pending file of `name` that nobody can guess: `.NAME.<random>.part`."""
-    while len(os.fsencode(name)) > _NAME_LIMIT:
-        name = name[:-1]
-    return f".{name}.{os.urandom(8).hex()}{SUFFIX}"
-
-
-def _link_or_rename(old: str, new: str, folder: int) -> None:
-    """Gives a file a name that must be free: by a link, or where there are none by an exclusive rename."""
-    try:
-        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    except OSError as exc:
-        if exc.errno not in _NO_LINK:
-            raise
-        _rename_exclusively(old, new, folder)
-
-
-def _rename_exclusively(old: str, new: str, folder: int) -> None:
-    import ctypes  # rarely needed, and a quarter of what importing this module would take
-
-    rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    code = errno.ENOSYS
-    if rename is not None:
-        if rename(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE) == 0:
-            return
-        code = ctypes.get_errno()
-    if code in _NO_EXCLUSIVE:
-        raise UnsupportedError(
-            f"the file system of {new} cannot give a name without replacing what may have it"
-        )
-    raise OSError(code, os.strerror(code))
 
 
 def _default_mode() -> int:

@@ -1,0 +1,9 @@
+"""Publishing of a file: under its name it appears whole and durable, or not at all."""
+
+from __future__ import annotations
+
+from imgstore.publish.failures import file_error
+from imgstore.publish.names import is_pending, pending_name, reap
+from imgstore.publish.pending import PendingFile
+
+__all__ = ["PendingFile", "file_error", "is_pending", "pending_name", "reap"]
