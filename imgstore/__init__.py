@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from imgstore.errors import ImgstoreError
 from imgstore.model import ANY, ByteRange, Call, CancelToken, Event, Extent, ObjectInfo, StoreRef
 from imgstore.store import Store
 from imgstore.stream import ByteStream, Opened, RawReader
+
+if TYPE_CHECKING:
+    from imgstore.config import Stores, list_opts, open_stores, register_opts
+    from imgstore.files import RangeFile, open_image
 
 __all__ = [
     "ANY",
@@ -18,7 +24,36 @@ __all__ = [
     "ImgstoreError",
     "ObjectInfo",
     "Opened",
+    "RangeFile",
     "RawReader",
     "Store",
     "StoreRef",
+    "Stores",
+    "list_opts",
+    "open_image",
+    "open_stores",
+    "register_opts",
 ]
+
+# Imported when they are asked for: configuration brings oslo.config, which not every program needs.
+_LATE = {
+    "RangeFile": "imgstore.files",
+    "Stores": "imgstore.config",
+    "list_opts": "imgstore.config",
+    "open_image": "imgstore.files",
+    "open_stores": "imgstore.config",
+    "register_opts": "imgstore.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LATE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

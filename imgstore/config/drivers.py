@@ -1,0 +1,67 @@
+"""Drivers by name: entry points of the group `imgstore.drivers`, of which only the named one is imported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final, NoReturn
+
+from stevedore.driver import DriverManager
+from stevedore.exception import MultipleMatches, NoMatches
+
+from imgstore.errors import ConfigError
+from imgstore.store import Store
+
+GROUP: Final = "imgstore.drivers"
+
+
+def load(name: str) -> type[Store]:
+    """Gives the class of the driver `name`; no other driver is imported.
+
+    Raises: ConfigError for a name that is not installed or installed twice, for a driver that cannot be
+    imported, and for what is no driver.
+    """
+    try:
+        found: object = DriverManager(
+            GROUP, name, on_load_failure_callback=_failed, on_missing_entrypoints_callback=None
+        ).driver
+    except NoMatches:
+        raise ConfigError(_unknown(name)) from None
+    except MultipleMatches:
+        raise ConfigError(f"several packages bring a driver {name!r}: {_values(name)}; keep one") from None
+    if not (isinstance(found, type) and issubclass(found, Store)):
+        raise ConfigError(f"its entry point {_values(name)} gives no subclass of imgstore.Store")
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Gives `; did you mean 'x'?` for the known name most like `name`, nothing where none is."""
+    like = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {like[0]!r}?" if like else ""
+
+
+def _failed(_: object, point: EntryPoint, exc: BaseException) -> NoReturn:
+    told = f"it cannot be imported from {point.value}: {type(exc).__name__}: {exc}"
+    if isinstance(exc, ImportError):
+        told += _remedy(point.name)
+    raise ConfigError(" ".join(told.split())) from exc
+
+
+def _remedy(name: str) -> str:
+    """Says which extra brings what is missing, where the driver's package has one of the driver's name."""
+    for point in entry_points(group=GROUP, name=name):
+        package = point.dist
+        if package is not None and name in (package.metadata.get_all("Provides-Extra") or ()):
+            return f"; pip install '{package.name}[{name}]' brings what it needs"
+    return ""
+
+
+def _unknown(name: str) -> str:
+    installed = {point.name for point in entry_points(group=GROUP)}
+    listed = ", ".join(sorted(installed)) or "none"
+    return f"no driver of that name is installed{nearest(name, installed)} (there are: {listed})"
+
+
+def _values(name: str) -> str:
+    return ", ".join(sorted({point.value for point in entry_points(group=GROUP, name=name)}))

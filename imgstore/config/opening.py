@@ -1,0 +1,170 @@
+"""From a configuration to its open stores."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from oslo_config import cfg
+
+from imgstore.clock import SYSTEM, Clock
+from imgstore.config import drivers
+from imgstore.config.files import Sections, check, read_files, stores_told
+from imgstore.config.options import DEFAULTS, MAIN, register_opts
+from imgstore.config.stores import Stores
+from imgstore.config.values import StoreOptions
+from imgstore.errors import ConfigError
+from imgstore.model import Event
+from imgstore.retry import TokenBucket
+from imgstore.stack import build
+from imgstore.store import Store
+
+# Fit for a section, for NAME:KEY on a command line, and for the label of a metric.
+_STORE_ID: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")
+# [store_defaults] is no store's section; http:KEY is more likely a URL that was typed wrong.
+_RESERVED: Final = frozenset({"defaults", "http", "https"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A store that is to be built. `preset` goes before the defaults of the driver's options."""
+
+    store_id: str
+    driver: str
+    make: type[Store]
+    options: StoreOptions
+    secrets: set[str] = field(default_factory=set, repr=False)
+    preset: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_stores(
+    conf: cfg.ConfigOpts,
+    *,
+    clock: Clock = SYSTEM,
+    executor: Executor | None = None,  # noqa: ARG001  # promised to embedders before a layer needs it
+    observe: Callable[[Event], None] | None = None,
+) -> Stores:
+    """Builds every store that `conf` enables. Nothing is connected to, and no folder is made or looked at.
+
+    `conf` is read now and not again, and gets the options of the stores registered. `clock` is every store's;
+    `observe` is told the events of every call, in the thread they happen in. `executor` is for layers that
+    work in parallel, and stays the caller's to shut down; none of today's layers does. Stores of one endpoint
+    share what they may spend on retries.
+
+    Raises: ConfigError for the first store that cannot be built, naming store, driver, option and cause; for
+    options and sections that nobody reads; where `conf` has not been called. Nothing stays open then.
+    """
+    files = read_files(conf)
+    register_opts(conf)
+    plans = [*_plans(conf, files)]
+    known = {plan.options.group: plan.options.known for plan in plans}
+    check(files, {**known, MAIN: set(conf[MAIN]), DEFAULTS: set(conf[DEFAULTS])})
+    default_id = _default_id(conf, [plan.store_id for plan in plans])
+    buckets: dict[str, TokenBucket] = {}
+    built: dict[str, Store] = {}
+    try:
+        for plan in plans:
+            with _naming(plan.store_id, plan.driver, plan.secrets):
+                built[plan.store_id] = _build(plan, buckets, clock, observe)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            Stores(built, {}, None).close()
+        raise
+    return Stores(built, {plan.store_id: plan.driver for plan in plans}, default_id)
+
+
+def _build(
+    plan: _Plan,
+    buckets: dict[str, TokenBucket],
+    clock: Clock,
+    observe: Callable[[Event], None] | None,
+) -> Store:
+    settings = plan.options.layers()
+    driver = plan.make(**plan.options.arguments(plan.preset, plan.secrets))
+    driver.store_id = plan.store_id
+    bucket = buckets.setdefault(driver.endpoint, TokenBucket()) if driver.endpoint else None
+    return build(driver, settings, clock=clock, bucket=bucket, observe=observe)
+
+
+def _plans(conf: cfg.ConfigOpts, files: Mapping[str, Sections]) -> Iterator[_Plan]:
+    enabled = _enabled(conf)
+    preset: Mapping[str, Any] = {}
+    if not enabled:
+        if told := stores_told(files):
+            raise ConfigError(
+                f"there is a section [{told[0]}], but enabled_stores in [{MAIN}] names no store; "
+                f"it takes {told[0].removeprefix('store_')}:DRIVER"
+            )
+        enabled, preset = {"local": "filesystem"}, _embedded()
+    for store_id, driver in enabled.items():
+        with _naming(store_id, driver):
+            make = drivers.load(driver)
+            yield _Plan(
+                store_id, driver, make, StoreOptions(conf, files, store_id, make.OPTIONS), preset=preset
+            )
+
+
+def _enabled(conf: cfg.ConfigOpts) -> dict[str, str]:
+    """Reads `enabled_stores`. Raises: ConfigError for what is no NAME:DRIVER, and for a name given twice."""
+    found: dict[str, str] = {}
+    for entry in conf[MAIN].enabled_stores:
+        store_id, colon, driver = (part.strip() for part in entry.partition(":"))
+        if not colon or not driver:
+            raise ConfigError(f"enabled_stores in [{MAIN}] has {entry!r}; NAME:DRIVER would do")
+        if not _STORE_ID.fullmatch(store_id):
+            raise ConfigError(
+                f"enabled_stores in [{MAIN}]: {store_id!r} is no name for a store; it takes 1 to 64"
+                " characters of a-z, 0-9, _ and -, and does not begin with a hyphen"
+            )
+        if store_id in _RESERVED:
+            raise ConfigError(
+                f"enabled_stores in [{MAIN}]: no store can be named {store_id!r}, which means something else;"
+                f" {store_id}_store would do"
+            )
+        if store_id in found:
+            raise ConfigError(f"enabled_stores in [{MAIN}] names {store_id!r} twice; one name is one store")
+        found[store_id] = driver
+    return found
+
+
+def _default_id(conf: cfg.ConfigOpts, enabled: list[str]) -> str | None:
+    named: str | None = conf[MAIN].default_store
+    if named is None:
+        return enabled[0] if len(enabled) == 1 else None
+    if named not in enabled:
+        raise ConfigError(
+            f"default_store in [{MAIN}] is {named!r}, which is not enabled{drivers.nearest(named, enabled)} "
+            f"(there are: {', '.join(enabled)})"
+        )
+    return named
+
+
+def _embedded() -> dict[str, Any]:
+    """Gives the options of the store that is there without any configuration (XDG Base Directory)."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(base):  # relative ones are to be ignored, says the specification
+        base = os.path.expanduser("~/.local/share")
+    if not os.path.isabs(base):
+        raise ConfigError("there is no home directory for the store 'local': set HOME or XDG_DATA_HOME")
+    return {"data_dir": os.path.join(base, "imgstore", "images"), "create_data_dir": True, "thin": True}
+
+
+@contextlib.contextmanager
+def _naming(store_id: str, driver: str, secrets: Collection[str] = ()) -> Iterator[None]:
+    """Turns any failure into a ConfigError of one line that names the store and shows none of `secrets`."""
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001  # whatever a driver from elsewhere raises
+        said = str(exc) if isinstance(exc, ConfigError) else f"{type(exc).__name__}: {exc}"
+        told = " ".join(said.split())
+        shown = told
+        for secret in sorted(secrets, key=len, reverse=True):
+            shown = shown.replace(secret, "<secret>")
+        error = ConfigError(f"store {store_id!r}, driver {driver!r}: {shown}", store=store_id)
+        # A traceback shows the cause: one that tells a secret is left out.
+        raise error from (exc if shown == told else None)
