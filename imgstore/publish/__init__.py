@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from imgstore.publish.failures import file_error
-from imgstore.publish.names import is_pending, pending_name, reap
-from imgstore.publish.pending import PendingFile
+from imgstore.publish.names import is_pending, link_or_rename, pending_name, reap
+from imgstore.publish.pending import PendingFile, sync_folder
 
-__all__ = ["PendingFile", "file_error", "is_pending", "pending_name", "reap"]
+__all__ = [
+    "PendingFile",
+    "file_error",
+    "is_pending",
+    "link_or_rename",
+    "pending_name",
+    "reap",
+    "sync_folder",
+]

@@ -82,23 +82,27 @@ def _stem(name: str) -> str:
     return name
 
 
-def link_or_rename(old: str, new: str, folder: int) -> None:
-    """Gives a file a name that must be free: by a link, or where there are none by an exclusive rename."""
+def link_or_rename(old: str, new: str, folder: int, source: int | None = None) -> None:
+    """Gives a file a name that must be free: by a link, or where there are none by an exclusive rename.
+
+    `old` is in the folder `source` of the same file system, without it in `folder`; a link leaves it there.
+    """
+    source = folder if source is None else source
     try:
-        os.link(old, new, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        os.link(old, new, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
     except OSError as exc:
         if exc.errno not in _NO_LINK:
             raise
-        _rename_exclusively(old, new, folder)
+        _rename_exclusively(old, new, folder, source)
 
 
-def _rename_exclusively(old: str, new: str, folder: int) -> None:
+def _rename_exclusively(old: str, new: str, folder: int, source: int) -> None:
     import ctypes  # rarely needed, and a quarter of what importing this module would take
 
     rename: Any = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     code = errno.ENOSYS
     if rename is not None:
-        if rename(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE) == 0:
+        if rename(source, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE) == 0:
             return
         code = ctypes.get_errno()
     if code in _NO_EXCLUSIVE:

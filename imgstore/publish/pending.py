@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from imgstore.errors import (
@@ -122,6 +122,22 @@ class PendingFile:
             self.written += count
             self._ends_in_hole = True
 
+    def extend(self, append: Callable[[int], int]) -> int:
+        """Lets `append` write at the end of the file, given its descriptor; it gives the bytes it added.
+
+        For copies inside the kernel. Raises: as `write`.
+        """
+        with self._poisoned_by_failure(f"cannot write {self.path}"):
+            count = append(self._file)
+            self.written += count
+            self._ends_in_hole = self._ends_in_hole and not count
+        return count
+
+    def sync(self) -> None:
+        """Makes durable what was written so far, so that little is left for `publish`. Raises: as `write`."""
+        with self._poisoned_by_failure(f"cannot write {self.path}"):
+            os.fdatasync(self._file)
+
     def publish(self, size: int | None = None) -> os.stat_result:
         """Makes what was written durable and gives it its name; with `size`, only if that was written.
 
@@ -148,7 +164,7 @@ class PendingFile:
             self.published = True
             found = os.fstat(self._handle)
         try:
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         except OSError as exc:
             what = f"{self.path} is complete, but may be lost in a power failure: cannot sync its folder"
             raise file_error(exc, what) from exc
@@ -298,7 +314,8 @@ def _default_mode() -> int:
         return 0o600
 
 
-def _sync_folder(folder: int) -> None:
+def sync_folder(folder: int) -> None:
+    """Makes the names in `folder` durable, where its file system can. Raises: OSError."""
     try:
         os.fsync(folder)
     except OSError as exc:
