@@ -28,29 +28,27 @@ class SecretFile:
 
     def __init__(self, path: str, option: str) -> None:
         self.path = os.path.expanduser(path)
-        self._option = option
+        self.option = option
 
     def __call__(self) -> str:
-        """Reads the file. Raises: ConfigError where it is not there, unreadable, empty, or no such file."""
+        """Reads the file. Raises: ConfigError where it cannot be read or holds none: no text, or too much."""
         try:
             with open(self.path, "rb") as file:
                 data = file.read(SECRET_LIMIT + 1)
-        except (OSError, ValueError) as exc:  # a null in the path is a ValueError
-            why = getattr(exc, "strerror", None) or "the path is none"
-            raise ConfigError(f"the {self._option} {self.path!r} cannot be read: {why}") from exc
+        except OSError as exc:
+            raise ConfigError(f"the {self.option} {self.path!r} cannot be read: {exc.strerror}") from exc
         if len(data) > SECRET_LIMIT:
-            raise ConfigError(
-                f"the {self._option} {self.path!r} is above {SECRET_LIMIT >> 10} KiB: no secret is"
-            )
+            raise self._wrong(f"is larger than {SECRET_LIMIT >> 10} KiB")
         try:
             text = data.decode()
         except UnicodeDecodeError:
             text = ""
         if not text.strip():
-            raise ConfigError(
-                f"the {self._option} {self.path!r} holds no text; it holds the secret and nothing else"
-            )
+            raise self._wrong("is empty or no UTF-8")
         return text.removesuffix("\n").removesuffix("\r")
 
     def __repr__(self) -> str:
         return f"<SecretFile {self.path!r}>"
+
+    def _wrong(self, what: str) -> ConfigError:
+        return ConfigError(f"the {self.option} {self.path!r} {what}; the secret and nothing else would do")

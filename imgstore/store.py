@@ -193,7 +193,8 @@ class Store(abc.ABC):
 
     A driver implements `_open` and `translate`, and should implement `_stat`; optional abilities are facets:
     the object that does it, or None. Options in `OPTIONS` have the names of the constructor's keyword-only
-    arguments.
+    arguments. One that is secret may be given as text or as a callable that gives the text
+    (`imgstore.secret`), all lines of a list in one; `reveal` it at each use, so that a renewed one counts.
     """
 
     OPTIONS: ClassVar[Sequence[Opt]] = ()

@@ -24,10 +24,10 @@ MAIN_OPTIONS: Final = (
         help="The stores that are open, as NAME:DRIVER, separated by commas. The options of a store stand "
         "in the section [store_NAME]; two stores may have one driver. A name has 1 to 64 characters of "
         "a-z, 0-9, _ and -, and does not begin with a hyphen; 'defaults', 'http' and 'https' mean "
-        "something else. Drivers are found by their entry point in 'imgstore.drivers', so that another package can bring "
-        "some; only those that are named here are imported. Without any store and any [store_NAME], there is "
-        "one store, 'local': files below $XDG_DATA_HOME/imgstore/images (~/.local/share/imgstore/images), "
-        "made when the first image is stored.",
+        "something else. Drivers are found by their entry point in 'imgstore.drivers', so that another "
+        "package can bring some; only those that are named here are imported. Without any store and any "
+        "[store_NAME], there is one store, 'local': files below $XDG_DATA_HOME/imgstore/images "
+        "(~/.local/share/imgstore/images), made when the first image is stored.",
     ),
     cfg.StrOpt(
         "default_store",

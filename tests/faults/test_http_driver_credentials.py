@@ -98,6 +98,25 @@ def test_a_token_that_is_renewed_between_request_and_refusal(server, tmp_path):
     assert [told(each) for each in server.log] == ["old", "new"]
 
 
+@pytest.mark.parametrize("option", ["password", "headers"])
+def test_other_secrets_that_are_renewed_between_request_and_refusal(server, option):
+    held = ["old"]
+    secret = (lambda: f"X-Key: {held[0]}") if option == "headers" else (lambda: held[0])
+    user = {"username": "u"} if option == "password" else {}
+
+    def shown(exchange):
+        return exchange.header("X-Key") if option == "headers" else told(exchange).removeprefix("u:")
+
+    def refuse(request):
+        held[0] = "new"
+        return shown(request) == "new"
+
+    server.guard(PATH, refuse, Status(401))
+    with HttpStore(url=server.url("/"), **user, **{option: secret}) as store:
+        assert read(store) == IMAGE
+    assert [shown(each) for each in server.log] == ["old", "new"]
+
+
 def test_a_403_is_no_reason_to_read_the_token_again(server, tmp_path):
     (tmp_path / "token").write_text("t")
     server.script(PATH, then=Status(403))

@@ -6,14 +6,16 @@ import netrc
 import os
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from imgstore.backends.http.address import Address
 from imgstore.errors import ConfigError
+from imgstore.secret import Secret, SecretFile, reveal
 
-TOKEN_LIMIT: Final = 64 << 10  # bytes of a token file: a larger one is the wrong file
+# The option `headers`: by name, or as lines `Name: value`; a callable gives the lines in one text.
+Headers: TypeAlias = "Mapping[str, str] | Sequence[str] | Callable[[], str]"
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -44,16 +46,15 @@ _OURS: Final = frozenset(
 class Credentials:
     """The configured credentials. `netrc` is the path of a file in the format of curl and ftp.
 
-    Files are read at each request, so that a renewed token counts at once; they are small and in the cache of
-    the system.
+    Files are read, and callables asked, at each request, so that what was renewed counts at once; files are
+    small and in the cache of the system.
     """
 
     username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    token_file: str | None = None
+    password: Secret | None = field(default=None, repr=False)
+    token: Secret | None = field(default=None, repr=False)
     netrc: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] | Callable[[], str] = field(default_factory=dict, repr=False)
 
     def fields(self, address: Address, *, home: bool) -> dict[str, str]:
         """Gives the header fields for a request to `address`.
@@ -63,13 +64,13 @@ class Credentials:
 
         Raises: ConfigError for a file that cannot be read or holds no token.
         """
-        fields = dict(self.headers) if home else {}
-        if home and self.token_file is not None:
-            fields["Authorization"] = f"Bearer {_token(_read(self.token_file), 'token_file')}"
-        elif home and self.token is not None:
-            fields["Authorization"] = f"Bearer {self.token}"
+        fields = {}
+        if home:
+            fields = read_headers(self.headers) if callable(self.headers) else dict(self.headers)
+        if home and self.token is not None:
+            fields["Authorization"] = f"Bearer {_token(self.token)}"
         elif home and self.username is not None:
-            fields["Authorization"] = basic(self.username, self.password or "")
+            fields["Authorization"] = basic(self.username, reveal(self.password or ""))
         elif self.netrc is not None and (entry := _netrc_entry(self.netrc, address.host, default=home)):
             fields["Authorization"] = basic(*entry)
         return fields
@@ -78,11 +79,11 @@ class Credentials:
 def credentials(
     *,
     username: str | None,
-    password: str | None,
-    token: str | None,
+    password: Secret | None,
+    token: Secret | None,
     token_file: str | None,
     netrc: str | bool | None,
-    headers: Mapping[str, str] | Sequence[str] | None,
+    headers: Headers | None,
 ) -> Credentials:
     """Checks the options and makes the credentials of them.
 
@@ -95,13 +96,14 @@ def credentials(
         raise ConfigError("the option 'password' needs 'username'")
     if username is not None and ":" in username:
         raise ConfigError("the option 'username' holds a colon, which basic authentication cannot send")
+    if isinstance(token, str):
+        _token(token)
     return Credentials(
         username,
         password,
-        None if token is None else _token(token, "token"),
-        token_file,
+        token if token_file is None else SecretFile(token_file, "token_file"),
         _netrc_path(netrc),
-        read_headers(headers or ()),
+        headers if callable(headers) else read_headers(headers or ()),
     )
 
 
@@ -110,11 +112,13 @@ def basic(username: str, password: str) -> str:
     return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
-def read_headers(headers: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
-    """Reads the option `headers`: a mapping, or lines `Name: value`.
+def read_headers(headers: Headers) -> dict[str, str]:
+    """Reads the option `headers`; of a text, each line that is not blank is a header.
 
     Raises: ConfigError for what is no header line, or one that the driver owns.
     """
+    if callable(headers):
+        headers = [line for line in headers().splitlines() if line.strip()]
     if isinstance(headers, str):
         headers = [headers]
     if not isinstance(headers, Mapping):
@@ -130,19 +134,12 @@ def read_headers(headers: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     return read
 
 
-def _token(text: str, option: str) -> str:
-    token = text.strip()
+def _token(secret: Secret) -> str:
+    token = reveal(secret).strip()
     if not _TOKEN.fullmatch(token):
+        option = secret.option if isinstance(secret, SecretFile) else "token"
         raise ConfigError(f"the option '{option}' gives no token: one word of visible ASCII would do")
     return token
-
-
-def _read(path: str) -> str:
-    try:
-        with open(os.path.expanduser(path), encoding="ascii", errors="replace") as file:
-            return file.read(TOKEN_LIMIT)
-    except OSError as exc:
-        raise ConfigError(f"the token_file {path!r} cannot be read: {exc.strerror}") from exc
 
 
 def _netrc_path(option: str | bool | None) -> str | None:  # noqa: FBT001  # as the option is given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from imgstore.backends._http_range import (
@@ -22,7 +22,7 @@ from imgstore.backends._http_range import (
 from imgstore.backends.http.address import key_of, parse
 from imgstore.backends.http.body import Body, Sized, reading
 from imgstore.backends.http.client import Client, Exchange, TlsFiles
-from imgstore.backends.http.credentials import credentials
+from imgstore.backends.http.credentials import Headers, credentials
 from imgstore.backends.http.dial import AddressInfo, Resolve, system_resolve
 from imgstore.backends.http.failures import failure
 from imgstore.backends.http.options import OPTIONS
@@ -34,6 +34,7 @@ from imgstore.backends.http.status import refusal
 from imgstore.backends.http.watch import Watch
 from imgstore.errors import BadReplyError, ConfigError, ImgstoreError, RangeNotSatisfiableError
 from imgstore.model import ANY, ByteRange, Call, ObjectInfo, Version
+from imgstore.secret import Secret
 from imgstore.store import Store
 from imgstore.stream import Opened
 
@@ -61,17 +62,17 @@ class HttpStore(Store):
         *,
         url: str | None = None,
         username: str | None = None,
-        password: str | None = None,
-        token: str | None = None,
+        password: Secret | None = None,
+        token: Secret | None = None,
         token_file: str | None = None,
         netrc: str | bool | None = None,
-        headers: Mapping[str, str] | Sequence[str] | None = None,
+        headers: Headers | None = None,
         url_command: str | Sequence[str] | None = None,
         ca_file: str | None = None,
         client_cert: str | None = None,
         client_key: str | None = None,
         verify_tls: bool = True,
-        proxy: str | None = None,
+        proxy: Secret | None = None,
         trust_env: bool = True,
         open_timeout: float = 10.0,
         connect_timeout: float = 5.0,
@@ -90,6 +91,7 @@ class HttpStore(Store):
         if url is not None:
             base, user = parse(url, "the option 'url'")
             self._place = Place(base)
+            self.endpoint = f"{base.scheme}://{base.authority}"
             if user is not None:
                 if username is not None or password is not None:
                     raise ConfigError("a user stands in 'url' and in 'username' or 'password'; give one")

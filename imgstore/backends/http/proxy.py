@@ -5,12 +5,16 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks the second
     getproxies_environment,
     proxy_bypass_environment,
 )
 
 from imgstore.backends.http.address import Address, parse
+from imgstore.secret import Secret
+
+_NAMED: Final = "the option 'proxy'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +31,38 @@ class Proxy:
 class Proxies:
     """Chooses by the rules of curl: `proxy` counts for every scheme, NO_PROXY for both sources."""
 
-    def __init__(self, proxy: str | None, *, trust_env: bool) -> None:
-        """Takes the option `proxy`; the environment is read for each request, or not at all.
+    def __init__(self, proxy: Secret | None, *, trust_env: bool) -> None:
+        """Takes the option `proxy`; a callable is asked, and the environment read, for each request.
 
         Raises: ConfigError for what is no URL of a proxy.
         """
-        self._configured = None if proxy is None else _proxy(proxy, "the option 'proxy'")
+        self._option = proxy
+        self._configured = _proxy(proxy, _NAMED) if isinstance(proxy, str) else None
         self._trust_env = trust_env
 
     def choose(self, address: Address) -> Proxy | None:
         """Gives the proxy for `address`, None where it is reached directly.
 
-        Raises: ConfigError for an environment variable that is no URL of a proxy.
+        Raises: ConfigError for an environment variable, or what the callable gives, that is no URL of a
+        proxy.
         """
         if not self._trust_env:
-            return self._configured
+            return self._own()
         named = getproxies_environment()
         # An IPv6 address has colons of its own; NO_PROXY lists it without a port.
         host = address.host if ":" in address.host else f"{address.host}:{address.port}"
         if proxy_bypass_environment(host, named):
             return None
-        if self._configured is not None:
-            return self._configured
+        own = self._own()
+        if own is not None:
+            return own
         for name in (address.scheme, "all"):
             if named.get(name):
                 return _proxy(named[name], f"the environment's {name}_proxy")
         return None
+
+    def _own(self) -> Proxy | None:
+        return _proxy(self._option().strip(), _NAMED) if callable(self._option) else self._configured
 
 
 def _proxy(text: str, what: str) -> Proxy:

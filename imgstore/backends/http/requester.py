@@ -62,8 +62,8 @@ class Requester:
     def send(self, method: str, key: str, fields: Mapping[str, str], watch: Watch) -> Exchange:
         """Gives the reply to a request for `key`, from wherever redirects lead; each time from the start.
 
-        A 401 or 403 is answered once with what is newer: a URL of another run of the command, a token that
-        was renewed in its file.
+        A 401 or 403 is answered once with what is newer: a URL of another run of the command; a token, a
+        password or a header that was renewed in its file.
         """
         address, presigned = self._locate(key, watch, stale=0)
         exchange, sent = self._walk(method, Trail(self._policy, address), fields, watch)
@@ -86,7 +86,7 @@ class Requester:
 
     def _renewed(self, address: Address, sent: Mapping[str, str]) -> bool:
         now = self._credentials.fields(address, home=True)
-        return now.get("Authorization") != sent.get("Authorization")
+        return now != sent
 
     def _walk(
         self, method: str, trail: Trail, fields: Mapping[str, str], watch: Watch

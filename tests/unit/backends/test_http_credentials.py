@@ -77,7 +77,7 @@ def test_what_is_no_token(text, tmp_path):
     with pytest.raises(ConfigError, match="'token' gives no token"):
         made(token=text)
     (tmp_path / "token").write_text(text)
-    with pytest.raises(ConfigError, match="'token_file' gives no token"):
+    with pytest.raises(ConfigError, match=r"'token_file' gives no token|token_file .* is empty or"):
         made(token_file=str(tmp_path / "token")).fields(HERE, home=True)
 
 
@@ -99,6 +99,34 @@ def test_credentials_that_cannot_be_sent():
         made(password="p")
     with pytest.raises(ConfigError, match="colon"):
         made(username="a:b")
+
+
+@pytest.mark.parametrize(
+    "name,told_before,told_after",
+    [
+        ("password", ("Basic", "u:one"), ("Basic", "u:two")),
+        ("token", ("Bearer", "one"), ("Bearer", "two")),
+    ],
+)
+def test_a_secret_that_is_asked_for_counts_at_once(name, told_before, told_after):
+    answers = ["one", "two"]
+    user = {"username": "u"} if name == "password" else {}
+    asked = made(**user, **{name: lambda: answers.pop(0)})
+    assert told(asked.fields(HERE, home=True)) == told_before
+    assert told(asked.fields(HERE, home=True)) == told_after
+    assert asked.fields(OTHER, home=False) == {}
+    assert answers == []
+
+
+def test_headers_that_are_asked_for_are_lines():
+    answers = [f"X-Key: {canary.HEADER}\n\nX-Other: b\n", "Range: x", "no header"]
+    asked = made(headers=lambda: answers.pop(0))
+    assert asked.fields(OTHER, home=False) == {}
+    assert asked.fields(HERE, home=True) == {"X-Key": canary.HEADER, "X-Other": "b"}
+    with pytest.raises(ConfigError, match="belongs to the driver"):
+        asked.fields(HERE, home=True)
+    with pytest.raises(ConfigError, match="no header; 'Name: value' would do"):
+        asked.fields(HERE, home=True)
 
 
 # Headers

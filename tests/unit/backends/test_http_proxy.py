@@ -32,6 +32,17 @@ def test_the_option_counts_for_both_schemes():
         assert chosen(url, "https://p", trust_env=False) == "https://p/"
 
 
+@pytest.mark.parametrize("trust_env", [True, False])
+def test_an_option_that_is_asked_for_counts_at_once(trust_env):
+    answers = ["http://one", "http://two\n", "nonsense://"]
+    proxies = Proxies(lambda: answers.pop(0), trust_env=trust_env)
+    address = parse("http://h/", "the URL")[0]
+    assert proxies.choose(address).address.url == "http://one/"
+    assert proxies.choose(address).address.url == "http://two/"
+    with pytest.raises(ConfigError, match="the option 'proxy'"):
+        proxies.choose(address)
+
+
 def test_the_environment(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://plain:1")
     monkeypatch.setenv("HTTPS_PROXY", "tls:2")
