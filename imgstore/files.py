@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from errno import EINVAL
 from operator import index
@@ -125,6 +126,10 @@ class RangeFile(io.RawIOBase):
     def seekable(self) -> bool:
         self._check_open()
         return True
+
+    def writable(self) -> bool:
+        self._check_open()
+        return False
 
     def tell(self) -> int:
         self._check_open()
@@ -296,10 +301,10 @@ class _Pinned:
         stream = self._store.get(
             self.info.key, start, stop - start, version=self.info.version, call=self._call
         )
-        if stream.info.size != self.size:
+        if stream.info.size != self.size or not _agree(stream.info.digests, self.info.digests):
             stream.close()
             raise VersionChangedError(
-                f"the image's size changed from {self.size} to {stream.info.size} under one version",
+                f"the image is another by its size or digest, under one version: {self.info.version}",
                 key=self.info.key,
                 store=self._store.store_id,
             )
@@ -312,6 +317,10 @@ class _Pinned:
         _receive(stream, window)
         self._last = start, stop
         self._start, self._window = start, window
+
+
+def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(one[name] == other[name] for name in one.keys() & other.keys())
 
 
 def _receive(stream: ByteStream, view: memoryview) -> None:
