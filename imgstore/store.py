@@ -246,7 +246,7 @@ class Store(abc.ABC):
         open then.
         """
         self._admit(key, call)
-        return self._stream(key, *_bounds(offset, length), version, call)
+        return self._stream(key, *bounds(offset, length), version, call)
 
     def _stream(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> ByteStream:
         """Opens a stream for `get` or a layer: one that is open outlives `close`, also when it reopens."""
@@ -328,7 +328,8 @@ def _cause(exc: BaseException) -> BaseException | None:
     return exc.__cause__ if isinstance(exc, ImgstoreError) else exc
 
 
-def _bounds(offset: int, length: int | None) -> tuple[int, int | None]:
+def bounds(offset: int, length: int | None) -> tuple[int, int | None]:
+    """Gives where the range begins and where it stops. Raises: ValueError for one that makes no sense."""
     start = index(offset)
     if start < 0:
         raise ValueError(f"offset {offset} is negative")

@@ -61,8 +61,8 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
             origin = stack.enter_context(opened(source, given, terminal, observe))
             out = stack.enter_context(_target(target, origin.call, overwrite=given["force"]))
             stack.enter_context(shown(report, terminal, mode, origin.name))
-            stream = stack.enter_context(origin.open())
-            copy(stream, out, report=report, digest=given["as_json"])
+            with origin.open() as stream:
+                copy(stream, out, report=report, digest=given["as_json"])
     except KeyboardInterrupt:
         if getattr(out, "published", False):
             raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgstore.cli import options
 from imgstore.cli.location import Location
@@ -16,6 +16,9 @@ from imgstore.errors import ConfigError, NotFoundError, UnsafeLocationError
 from imgstore.model import Call, Event, ObjectInfo
 from imgstore.store import Store
 from imgstore.stream import ByteStream
+
+if TYPE_CHECKING:
+    from imgstore.transfer.sparse import SparseStream
 
 # The options that say how to ask a web server; a path that comes with one is a mistake.
 _HTTP = (
@@ -47,13 +50,15 @@ class Source:
     call: Call
     name: str = field(default="-")
 
-    def open(self, offset: int = 0, length: int | None = None) -> ByteStream:
-        """Opens the bytes of a range. Raises: as `Store.get`."""
+    def open(self, offset: int = 0, length: int | None = None) -> ByteStream | SparseStream:
+        """Opens the bytes of a range, with their holes where these are known. Raises: as `Store.get`."""
         if self.store is None:
             from imgstore.transfer.standard import standard_input
 
             return standard_input(call=self.call)
-        return self.store.get(self.key, offset, length, call=self.call)
+        from imgstore.transfer.sparse import open_source
+
+        return open_source(self.store, self.key, offset, length, call=self.call)
 
     def stat(self) -> ObjectInfo:
         """Describes the image. Raises: as `Store.stat`; ConfigError for standard input."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from imgstore.errors import DigestMismatchError, TruncatedError
+from imgstore.model import ByteRange, ObjectInfo
 from imgstore.stream import ByteStream
 from imgstore.transfer.progress import Report
+from imgstore.transfer.sparse import SparseStream
 
 # CPU seconds for 512 MiB from nginx to tmpfs, medians of 7: 1.11 with 128 KiB, 0.90 with 256, 0.81 with 512,
 # 0.66 with 1 MiB, 0.61 with 2 MiB. From a file: 0.68, 0.56, 0.56, 0.55, 0.54.
@@ -23,31 +25,69 @@ class Target(Protocol):
     def write(self, data: memoryview, /) -> None:
         """Takes all of `data`."""
 
-    def publish(self, size: int | None = None, /) -> None:
+    def skip(self, count: int, /) -> None:
+        """Takes `count` zeros."""
+
+    def publish(self, size: int | None = None, /) -> object:
         """Makes it final, if it is `size` bytes."""
 
 
-def copy(stream: ByteStream, target: Target, *, report: Report, digest: bool = False) -> None:
+class Readable(Protocol):
+    """What is copied: a stream of a store, with its holes or without."""
+
+    @property
+    def info(self) -> ObjectInfo: ...
+    @property
+    def range(self) -> ByteRange: ...
+    def readinto(self, buffer: memoryview, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Digester:
+    """The digests of what is copied: the strongest that the source claims, and SHA-256."""
+
+    def __init__(self, stream: Readable, *, digest: bool) -> None:
+        """Takes what `stream` says of itself; with `digest`, SHA-256 is computed whatever it says."""
+        self.claimed = _claimed(stream)
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in self.claimed}
+        if digest:
+            self._hashes.setdefault("sha256", hashlib.sha256(usedforsecurity=False))
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Takes the next bytes."""
+        for each in self._hashes.values():
+            each.update(data)
+
+    def skip(self, count: int) -> None:
+        """Takes `count` zeros."""
+        if self._hashes and count:
+            zeros = memoryview(bytes(min(count, BUFFER)))
+            for done in range(0, count, BUFFER):
+                self.update(zeros[: count - done])
+
+    def found(self) -> dict[str, str]:
+        """Gives the digests by name."""
+        return {name: each.hexdigest() for name, each in self._hashes.items()}
+
+
+def copy(stream: ByteStream | SparseStream, target: Target, *, report: Report, digest: bool = False) -> None:
     """Copies all of `stream` into `target` and publishes it, but only if every byte arrived.
 
     With `digest`, `report.digests` tells the SHA-256 of what was copied. What the source says of the whole
     image's digests is checked, by its strongest algorithm, and reported.
 
     Raises: DigestMismatchError where the bytes are not those that the source names; otherwise as `ByteStream`
-    and the target do. Memory: 1 MiB.
+    and the target do. Memory: 1 MiB; 2 MiB where holes are hashed.
     """
     report.total = stream.range.size
-    claimed = _claimed(stream)
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in claimed}
-    if digest:
-        hashes.setdefault("sha256", hashlib.sha256(usedforsecurity=False))
-    _pump(stream, target, report, list(hashes.values()))
+    digester = Digester(stream, digest=digest)
+    _pump(stream, target, report, digester)
     size = stream.range.size
     if report.bytes != size:
         raise TruncatedError(f"{report.bytes} bytes were copied of {size}", offset=report.bytes)
-    found = {name: each.hexdigest() for name, each in hashes.items()}
-    for name, expected in claimed.items():
-        if found[name] != expected.lower():
+    found = digester.found()
+    for name, expected in digester.claimed.items():
+        if found[name] != expected:
             raise DigestMismatchError(
                 f"the bytes of {stream.info.key!r} have another {name} digest than the source names"
             )
@@ -55,18 +95,23 @@ def copy(stream: ByteStream, target: Target, *, report: Report, digest: bool = F
     report.digests.update(found)
 
 
-def _claimed(stream: ByteStream) -> dict[str, str]:
+def _claimed(stream: Readable) -> dict[str, str]:
     digests = stream.info.digests
     if stream.range.start or stream.range.stop != stream.info.size:
         return {}
-    return next(({name: digests[name]} for name in _ALGORITHMS if name in digests), {})
+    return next(({name: digests[name].lower()} for name in _ALGORITHMS if name in digests), {})
 
 
-def _pump(stream: ByteStream, target: Target, report: Report, hashes: list[Any]) -> None:
+def _pump(stream: ByteStream | SparseStream, target: Target, report: Report, digester: Digester) -> None:
+    pass_hole = stream.hole if isinstance(stream, SparseStream) else lambda: 0
     with memoryview(bytearray(BUFFER)) as buffer:
-        while count := stream.readinto(buffer):
-            piece = buffer[:count]
-            for each in hashes:
-                each.update(piece)
-            target.write(piece)
+        while True:
+            if count := pass_hole():
+                digester.skip(count)
+                target.skip(count)
+            elif count := stream.readinto(buffer):
+                digester.update(buffer[:count])
+                target.write(buffer[:count])
+            else:
+                return
             report.delivered(count)

@@ -20,6 +20,8 @@ STANDARD = "-"
 # How often a wait for the other end of a pipe looks at the deadline and the cancellation, in milliseconds.
 _TICK = 250
 
+_ZEROS = 1 << 20  # bytes written at once for a hole
+
 _DESCRIPTORS = "/proc/self/fd"  # proc(5): opening what is in it opens the same pipe or terminal a second time
 
 
@@ -85,6 +87,12 @@ class StandardOutput:
             raise
         except OSError as exc:
             raise file_error(exc, "cannot write to standard output") from exc
+
+    def skip(self, count: int) -> None:
+        """Writes `count` zeros. Raises: as `write`."""
+        zeros = memoryview(bytes(min(count, _ZEROS)))
+        for done in range(0, count, _ZEROS):
+            self.write(zeros[: count - done])
 
     def publish(self, size: int | None = None) -> None:
         """Reports what the file system kept to itself until now. Raises: NoSpaceError, StorageIOError..."""
