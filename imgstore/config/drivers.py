@@ -23,9 +23,7 @@ def load(name: str) -> type[Store]:
     imported, and for what is no driver.
     """
     try:
-        found: object = DriverManager(
-            GROUP, name, on_load_failure_callback=_failed, on_missing_entrypoints_callback=None
-        ).driver
+        found: object = DriverManager(GROUP, name, on_load_failure_callback=_failed).driver
     except NoMatches:
         raise ConfigError(_unknown(name)) from None
     except MultipleMatches:

@@ -43,7 +43,7 @@ LAYER_OPTIONS: Final = (
         min=0,
         help="Tries in a row that may fail without progress until a call gives up; 64 KiB of progress, or "
         "success, start the count anew. The pauses between them grow from at most 0.2 to at most 20 seconds, "
-        "so that 8 tries ride out about half a minute. 0 never tries again: whoever calls does.",
+        "so that 8 tries ride out an outage of ten to twenty seconds. 0 never tries again.",
     ),
     cfg.FloatOpt(
         "stall_timeout",
