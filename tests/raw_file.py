@@ -1,4 +1,4 @@
-"""What a raw binary file does, after CPython's own tests of raw I/O: for any read-only one, by subclassing."""
+"""What a raw binary file does, after CPython's own tests of raw I/O: for any read-only one."""
 
 from __future__ import annotations
 

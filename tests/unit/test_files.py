@@ -1,4 +1,4 @@
-"""What a RangeFile fetches, keeps and refuses, request by request, over a store that notes what it is asked."""
+"""What a RangeFile fetches, keeps and refuses, over a store that notes each request."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imgstore import stack
 from imgstore.backends.memory import MemoryStore
 from imgstore.errors import (
     ConnectionLostError,
@@ -375,8 +376,6 @@ def test_one_file_that_is_closed_cancels_no_other(store):
 
 def test_events_reach_the_observer(store):
     told = []
-    from imgstore import stack  # noqa: PLC0415
-
     layered = stack.build(store)
     with open_image(layered, "disk", call=Call(observe=told.append)) as file:
         read_at(file, MI, 10)

@@ -1,4 +1,4 @@
-"""A RangeFile is a raw file: over memory and over a folder, bare and in layers, with and without read-ahead."""
+"""A RangeFile is a raw file: over memory and over a folder, bare and in layers, read ahead or not."""
 
 from __future__ import annotations
 
