@@ -120,14 +120,14 @@ class Reading:
         return True
 
     def _proof(self) -> bool:
-        """Tells whether the prefix must be read again. Raises: EndError where that would cost too much."""
+        """Tells whether the prefix must be read again."""
         script = self.world.schedule
-        if not self.delivered or self.any or script.versioned or self.covered:
-            return False
+        return bool(self.delivered) and not (self.any or script.versioned or self.covered)
+
+    def _too_dear(self) -> bool:
+        """Tells whether the prefix must be read again, and that would cost too much."""
         length = self.delivered if self.total is None else self.total
-        if self.again + self.delivered > self.settings.proof_limit * length:
-            raise EndError("UnpinnableError")
-        return True
+        return self._proof() and self.again + self.delivered > self.settings.proof_limit * length
 
     def _refuse(self, fault: Fault) -> None:
         if fault.kind is Kind.OPEN_TIMEOUT:
@@ -276,6 +276,10 @@ class Reading:
             if self._late():
                 raise Ambiguous("the budget and the time end together")
             raise EndError(self._exhausted(failure.name))
+        if self._too_dear():
+            if self._late():
+                raise Ambiguous("the proof becomes too dear and the time ends together")
+            raise EndError("UnpinnableError")
         after = min(failure.after or 0.0, RETRY_AFTER_CAP)
         if self._late() or (after and self.deadline is not None and self.world.time + after >= self.deadline):
             raise EndError("DeadlineExceededError")
