@@ -11,8 +11,7 @@ import threading
 import pytest
 
 from imgstore import errors
-from imgstore.backends import filesystem
-from imgstore.backends.filesystem import FilesystemStore
+from imgstore.backends.filesystem import FilesystemStore, directories, reader, walk
 from imgstore.errors import (
     ImgstoreError,
     NotFoundError,
@@ -23,6 +22,7 @@ from imgstore.errors import (
     UnsafeLocationError,
     VersionChangedError,
 )
+from imgstore.model import Call
 from tests.faults.disk import Disk
 
 DATA = bytes(range(251)) * 2000
@@ -62,10 +62,10 @@ def test_the_data_directory_may_be_a_link(folder, tmp_path):
 
 
 def test_a_missing_data_directory_is_named(tmp_path):
-    with pytest.raises(NotFoundError, match=r"cannot open the data directory .*nowhere"):
+    with pytest.raises(StorageIOError, match=r"the data directory .*nowhere is not there; mount"):
         FilesystemStore(data_dir=tmp_path / "nowhere").stat("a.img")
     (tmp_path / "file").touch()
-    with pytest.raises(NotFoundError, match=r"cannot open the data directory .*file"):
+    with pytest.raises(StorageIOError, match=r"the data directory .*file is not there"):
         FilesystemStore(data_dir=tmp_path / "file").stat("a.img")
 
 
@@ -291,7 +291,7 @@ def test_a_cancelled_read_ends(store):
     stream.cancel()
     with stream, pytest.raises(OperationCancelledError):
         stream.read()
-    opened = store._open("a.img", 0, None, None, filesystem.Call())
+    opened = store._open("a.img", 0, None, None, Call())
     opened.raw.abort()
     with pytest.raises(OperationCancelledError):
         opened.raw.readinto(memoryview(bytearray(10)))
@@ -308,7 +308,7 @@ def test_one_receive_is_bounded(store, folder, monkeypatch):
         return real(file, buffers, at)
 
     monkeypatch.setattr(os, "preadv", spy)
-    monkeypatch.setattr(filesystem, "_RECEIVE", 100_000)
+    monkeypatch.setattr(reader, "_RECEIVE", 100_000)
     assert read(store, "a.img") == DATA
     with store.get("a.img") as stream:
         buffer = bytearray(len(DATA))
@@ -331,7 +331,9 @@ def test_the_nth_call_fails(store, folder, monkeypatch, function, code, persiste
                 return OSError(code, os.strerror(code))
             return None
 
-        monkeypatch.setattr(filesystem, "os", Disk(plan))
+        disk = Disk(plan)
+        for module in (directories, walk, reader):
+            monkeypatch.setattr(module, "os", disk)
         error = None
         try:
             assert read(store, "sub/b.img") == DATA

@@ -1,0 +1,208 @@
+"""The data directories of a store: where an image is, and where a new one goes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from imgstore.backends.filesystem import walk
+from imgstore.backends.filesystem.names import OWN, split
+from imgstore.clock import Clock
+from imgstore.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    LockedError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    StorageIOError,
+    StoreError,
+)
+from imgstore.model import Call
+from imgstore.publish import file_error, sync_folder
+
+_ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # the data directory itself may be a link
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+# The lock is held while a name is given, for milliseconds: half a minute of it is a process that hangs.
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 0.005
+# What says nothing of the other directories.
+_PASSED_OVER: Final = (NotFoundError, StorageIOError, PermissionDeniedError)
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """One folder of images; `create` makes it where there is none."""
+
+    path: str
+    priority: int = 0
+    create: bool = False
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """Gives its descriptor for as long as the block runs.
+
+        Raises: StorageIOError where it is not there, which is no news of any image; PermissionDeniedError.
+        """
+        try:
+            root = os.open(self.path, _ROOT) if not self.create else self._open_or_make()
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise StorageIOError(
+                f"the data directory {self.path} is not there; mount or create it, or correct the option",
+                errno=errno.ENOENT,
+            ) from exc
+        except OSError as exc:
+            raise file_error(exc, f"cannot open the data directory {self.path}") from exc
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+    def holds(self, key: str) -> bool:
+        """Tells whether an image is stored under `key` here. Raises: as `walk.look`."""
+        with self.opened() as root:
+            try:
+                walk.look(root, *split(key), key)
+            except NotFoundError:
+                return False
+            return True
+
+    def free(self) -> tuple[int, int]:
+        """Gives the file system's device number and the bytes free on it to this user."""
+        with self.opened() as root:
+            try:
+                found = os.fstatvfs(root)
+                return os.fstat(root).st_dev, found.f_bavail * found.f_frsize
+            except OSError as exc:
+                raise file_error(exc, f"cannot ask for the room left in {self.path}") from exc
+
+    def _open_or_make(self) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(self.path, _ROOT)
+        parent, name = os.path.split(os.path.abspath(self.path))
+        with DataDirectory(parent, create=True).opened() as at:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=at)
+            sync_folder(at)
+        return os.open(self.path, _ROOT)
+
+
+class Directories:
+    """The data directories in the order in which they are read: by priority, highest first, then as given."""
+
+    def __init__(self, directories: Sequence[DataDirectory]) -> None:
+        """Takes at least one directory."""
+        self.ordered = sorted(directories, key=lambda each: -each.priority)
+        self._first = directories[0]
+
+    def find(self, key: str) -> tuple[DataDirectory, int]:
+        """Opens the file of `key`, and gives the directory it is in. The caller closes the file.
+
+        A directory that fails is passed over where another one has the image.
+
+        Raises: as `walk.open_image`; rather than NotFoundError the failure of a directory that may have it.
+        """
+        folders, name = split(key)
+        failure: StoreError = NotFoundError(f"there is no {key!r}")
+        for each in self.ordered:
+            try:
+                with each.opened() as root:
+                    return each, walk.open_image(root, folders, name, key)
+            except _PASSED_OVER as exc:
+                failure = exc if isinstance(failure, NotFoundError) else failure
+        raise failure
+
+    def holders(self, key: str) -> list[DataDirectory]:
+        """Gives the directories with an image under `key`; more than one only where somebody copied files.
+
+        Raises: the failure of a directory, where no other has the image.
+        """
+        found: list[DataDirectory] = []
+        failure: StoreError | None = None
+        for each in self.ordered:
+            try:
+                found += [each] if each.holds(key) else []
+            except _PASSED_OVER as exc:
+                failure = failure or exc
+        if failure is not None and not found:
+            raise failure
+        return found
+
+    def choose(
+        self, size: int | None, *, near: DataDirectory | None = None, sparse: bool = False
+    ) -> DataDirectory:
+        """Gives the directory for an image of `size` bytes, None where that is not known.
+
+        `near` if it has the room; else of those with the highest priority among all that have it the one with
+        most. An image that is `sparse` may need less than its size: one that fits nowhere is tried all the
+        same.
+
+        Raises: NoSpaceError; StorageIOError where a directory is not there.
+        """
+        rooms = {each: each.free()[1] for each in self.ordered}
+        need = 1 if size is None else size
+        fitting = [each for each in self.ordered if rooms[each] >= need]
+        if near in fitting:
+            return near
+        if fitting:
+            highest = [each for each in fitting if each.priority == fitting[0].priority]
+            return max(highest, key=rooms.__getitem__)
+        roomiest = max(self.ordered, key=rooms.__getitem__)
+        if sparse and rooms[roomiest]:
+            return roomiest
+        raise NoSpaceError(f"{need} bytes have no room; {rooms[roomiest]} are free in {roomiest.path}")
+
+    @contextlib.contextmanager
+    def claimed(
+        self, key: str, place: DataDirectory, *, overwrite: bool, clock: Clock, call: Call
+    ) -> Iterator[None]:
+        """Runs the block that publishes `key` in `place`; no other directory gets or has that key meanwhile.
+
+        Of several directories one would not know of a name that is just being given in another: they share a
+        lock. One alone needs none, for giving a name is one step there.
+
+        Raises: AlreadyExistsError, with `overwrite` ConflictError, where another directory has the key;
+        LockedError; what `call` raises where it ends the wait.
+        """
+        with contextlib.ExitStack() as stack:
+            if len(self.ordered) > 1:
+                stack.enter_context(self._locked(clock, call))
+            for other in self.ordered:
+                if other is not place and other.holds(key):
+                    if overwrite:
+                        raise ConflictError(f"another writer put {key!r} into {other.path} meanwhile")
+                    raise AlreadyExistsError(f"there is {key!r} in {other.path} already")
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, clock: Clock, call: Call) -> Iterator[None]:
+        with self._first.opened() as root, walk.held(root, [OWN], OWN) as own:
+            descriptor = os.open("lock", _LOCK, 0o666, dir_fd=own)
+            try:
+                acquire(descriptor, f"the data directory {self._first.path}", clock, call)
+                yield
+            finally:
+                os.close(descriptor)
+
+
+def acquire(descriptor: int, what: str, clock: Clock, call: Call) -> None:
+    """Locks the open file for this descriptor alone; the lock ends when it is closed.
+
+    Raises: LockedError after half a minute, what `call` raises where it ends the wait.
+    """
+    end = clock.now() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            call.check(clock)
+            if clock.now() >= end:
+                raise LockedError(f"another process has locked {what} for {_PATIENCE:.0f} seconds") from None
+            clock.sleep(_PAUSE, call.cancel)
+        else:
+            return

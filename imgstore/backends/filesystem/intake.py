@@ -1,0 +1,124 @@
+"""The source of a put on its way into a pending file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from imgstore.backends.filesystem.sparse import runs
+from imgstore.clock import Clock
+from imgstore.errors import DigestMismatchError, SourceChangedError, UnsupportedError
+from imgstore.model import Call
+from imgstore.publish import PendingFile
+from imgstore.store import Source
+
+RECEIVE: Final = 1 << 20  # one read of a source
+_ZEROS: Final = memoryview(bytes(RECEIVE))
+
+
+class Digests:
+    """The digests that an image must have. Raises: ValueError for an algorithm that `hashlib` lacks."""
+
+    def __init__(self, expected: Mapping[str, str] | None) -> None:
+        self.expected = dict(expected or {})
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in self.expected}
+
+    def update(self, data: bytes | bytearray | memoryview) -> None:
+        for each in self._hashes.values():
+            each.update(data)
+
+    def update_zeros(self, count: int) -> None:
+        if self._hashes:
+            for at in range(0, count, RECEIVE):
+                self.update(_ZEROS[: min(RECEIVE, count - at)])
+
+    def check(self) -> None:
+        """Raises: DigestMismatchError naming the algorithm."""
+        for name, value in self._hashes.items():
+            if value.hexdigest() != self.expected[name]:
+                raise DigestMismatchError(f"the bytes have another {name} digest")
+
+
+class Intake:
+    """Reads a source to its end, once.
+
+    `failure` is what the source itself raised, which is none of the store's errors. Deadline and cancellation
+    are looked at after each read; a source that waits for ever is not cut short.
+    """
+
+    def __init__(self, source: Source, size: int | None, digests: Digests, clock: Clock, call: Call) -> None:
+        self.failure: BaseException | None = None
+        self.digests = digests
+        self._source = source
+        self._hole = getattr(source, "hole", None)
+        self._size = size
+        self._clock = clock
+        self._call = call
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the source knows its holes."""
+        return self._hole is not None
+
+    def fill(self, pending: PendingFile, *, thin: bool) -> None:
+        """Writes all that the source gives; a source's holes stay holes, with `thin` blocks of zeros too.
+
+        Raises: SourceChangedError for another size than was promised, DigestMismatchError; as
+        `PendingFile.write`.
+        """
+        for piece in self._pieces():
+            if isinstance(piece, int):
+                self.digests.update_zeros(piece)
+                pending.skip(piece)
+            else:
+                self.digests.update(piece)
+                _write(pending, piece, thin=thin)
+            if self._size is not None and pending.written > self._size:
+                raise SourceChangedError(f"the source gave more bytes than the {self._size} promised")
+        if self._size is not None and pending.written != self._size:
+            raise SourceChangedError(
+                f"the source gave {pending.written} bytes where {self._size} were promised"
+            )
+        self.digests.check()
+
+    def _pieces(self) -> Iterator[bytes | int]:
+        """Gives data, and the lengths of holes, in the order of the source."""
+        while True:
+            if hole := self._pass_hole():
+                yield hole
+            piece = self._read()
+            self._call.check(self._clock)
+            if piece is None:
+                raise UnsupportedError("the source gave None instead of waiting; open it as blocking")
+            if not piece:
+                return
+            yield piece
+
+    def _pass_hole(self) -> int:
+        if self._hole is None:
+            return 0
+        try:
+            return int(self._hole())
+        except BaseException as exc:
+            self.failure = exc
+            raise
+
+    def _read(self) -> Any:  # a source of somebody else's may give anything
+        try:
+            return self._source.read(RECEIVE)
+        except BaseException as exc:
+            self.failure = exc
+            raise
+
+
+def _write(pending: PendingFile, piece: bytes, *, thin: bool) -> None:
+    if not thin:
+        pending.write(piece)
+        return
+    with memoryview(piece).cast("B") as view:
+        for zero, run in runs(view, pending.written):
+            if zero:
+                pending.skip(len(run))
+            else:
+                pending.write(run)
