@@ -33,10 +33,13 @@ def load(name: str) -> type[Store]:
     return found
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Gives `; did you mean 'x'?` for the known name most like `name`, nothing where none is."""
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Gives ` (did you mean 'x'?)` for the known name most like `name`, nothing where none is.
+
+    `prefix` goes before it; not counted, since what two names share anyhow makes them no more alike.
+    """
     like = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {like[0]!r}?" if like else ""
+    return f" (did you mean {prefix + like[0]!r}?)" if like else ""
 
 
 def _failed(_: object, point: EntryPoint, exc: BaseException) -> NoReturn:
@@ -58,7 +61,7 @@ def _remedy(name: str) -> str:
 def _unknown(name: str) -> str:
     installed = {point.name for point in entry_points(group=GROUP)}
     listed = ", ".join(sorted(installed)) or "none"
-    return f"no driver of that name is installed{nearest(name, installed)} (there are: {listed})"
+    return f"no driver of that name is installed{nearest(name, installed)}; there are: {listed}"
 
 
 def _values(name: str) -> str:

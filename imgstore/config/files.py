@@ -21,6 +21,7 @@ from imgstore.errors import ConfigError
 LOG = logging.getLogger(__name__)
 
 PATH_VARIABLE: Final = "IMGSTORE_CONFIG"
+_PREFIX: Final = group_of("")
 
 # Sections by name in lower case, as oslo.config compares them; the names of the options that each one sets.
 Sections: TypeAlias = "Mapping[str, Collection[str]]"
@@ -99,26 +100,7 @@ def check(files: Mapping[str, Sections], known: Mapping[str, Collection[str]]) -
 
     Raises: ConfigError naming every option and section that is most likely misspelt.
     """
-    wrong = [
-        f"{path}: [{section}] has no option {option!r}{nearest(option, known[section])}"
-        for path, sections in files.items()
-        for section, options in sections.items()
-        if section in known
-        for option in sorted(set(options) - set(known[section]))
-    ]
-    unused = {
-        section: path
-        for path, sections in files.items()
-        for section in sections
-        if section.startswith(group_of("")) and section not in known
-    }
-    present = {section for sections in files.values() for section in sections}
-    for section, path in sorted(unused.items()):
-        # An enabled store without a section, and a section without a store, of nearly one name.
-        if meant := nearest(section, known.keys() - present - {MAIN}):
-            wrong.append(f"{path}: no enabled store reads [{section}]{meant}")
-        else:
-            LOG.warning("%s: [%s] counts for nothing: no such store is enabled", path, section)
+    wrong = [*_unread_options(files, known), *_unread_sections(files, known)]
     if wrong:
         raise ConfigError("; ".join(wrong))
 
@@ -126,13 +108,37 @@ def check(files: Mapping[str, Sections], known: Mapping[str, Collection[str]]) -
 def stores_told(files: Mapping[str, Sections]) -> list[str]:
     """Gives the sections that look like those of stores."""
     found = {section for sections in files.values() for section in sections}
-    return sorted(each for each in found if each.startswith(group_of("")) and each != DEFAULTS)
+    return sorted(each for each in found if each.startswith(_PREFIX) and each != DEFAULTS)
 
 
 def where(files: Mapping[str, Sections], section: str, option: str) -> str:
     """Gives ` of FILE` for the file whose `option` counts, nothing where no file has it."""
     holding = [path for path, sections in files.items() if option in sections.get(section, ())]
     return f" of {holding[-1]}" if holding else ""
+
+
+def _unread_options(files: Mapping[str, Sections], known: Mapping[str, Collection[str]]) -> Iterator[str]:
+    for path, sections in files.items():
+        for section in sorted(sections.keys() & known.keys()):
+            for option in sorted(set(sections[section]) - set(known[section])):
+                yield f"{path}: [{section}] has no option {option!r}{nearest(option, known[section])}"
+
+
+def _unread_sections(files: Mapping[str, Sections], known: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """Gives a section without a store where an enabled store of nearly that name is without a section."""
+    unread = {section: path for path, sections in files.items() for section in sections}
+    absent = [_id(section) for section in known.keys() - unread.keys() - {MAIN}]
+    for section in sorted(unread.keys() - known.keys()):
+        if not section.startswith(_PREFIX):
+            continue
+        if meant := nearest(_id(section), absent, _PREFIX):
+            yield f"{unread[section]}: no enabled store reads [{section}]{meant}"
+        else:
+            LOG.warning("%s: [%s] counts for nothing: no such store is enabled", unread[section], section)
+
+
+def _id(section: str) -> str:
+    return section.removeprefix(_PREFIX)
 
 
 def _paths(conf: cfg.ConfigOpts) -> Iterator[str]:

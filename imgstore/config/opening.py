@@ -138,8 +138,8 @@ def _default_id(conf: cfg.ConfigOpts, enabled: list[str]) -> str | None:
         return enabled[0] if len(enabled) == 1 else None
     if named not in enabled:
         raise ConfigError(
-            f"default_store in [{MAIN}] is {named!r}, which is not enabled{drivers.nearest(named, enabled)} "
-            f"(there are: {', '.join(enabled)})"
+            f"default_store in [{MAIN}] is {named!r}, which is not enabled{drivers.nearest(named, enabled)};"
+            f" there are: {', '.join(enabled)}"
         )
     return named
 
