@@ -146,14 +146,7 @@ class ByteStream:
         ends early; OperationCancelledError, DeadlineExceededError, and whatever the store's `translate`
         gives.
         """
-        view = _writable(buffer)
-        self._enter()
-        try:
-            while self._lead:
-                self._receive_lead(view)
-            return self._deliver(view)
-        finally:
-            self._busy.release()
+        return self._fill(_writable(buffer))
 
     def discard(self, buffer: bytearray | memoryview) -> int:
         """Takes one receive of the bytes before the range into `buffer`; 0 when none are left.
@@ -249,9 +242,19 @@ class ByteStream:
     def _at(self) -> int:
         return self.range.start + self.delivered
 
+    def _fill(self, view: memoryview) -> int:
+        """Does what `readinto` does. A layer hands on the view that the stream outside has checked."""
+        self._enter()
+        try:
+            while self._lead:
+                self._receive_lead(view)
+            return self._deliver(view)
+        finally:
+            self._busy.release()
+
     def _enter(self) -> None:
         """Takes the stream for this thread; whoever entered releases `_busy`."""
-        if not self._busy.acquire(blocking=False):
+        if not self._busy.acquire(False):  # noqa: FBT003  # by keyword it takes twice as long
             raise UnsupportedError(
                 "two threads read one stream; each needs its own", key=self.info.key, store=self._store
             )
@@ -260,7 +263,7 @@ class ByteStream:
                 raise ValueError("the stream is closed")
             if self._error is not None:
                 raise self._error
-            if self.delivered != self._total:
+            if (self._cancelled or self._limit is not None) and self.delivered != self._total:
                 self._check_call()
         except BaseException:
             self._busy.release()
@@ -274,9 +277,11 @@ class ByteStream:
 
     def _deliver(self, view: memoryview) -> int:
         if self._total is not None:
-            view = view[: self._total - self.delivered]
-            if not view:
+            left = self._total - self.delivered
+            if not left:
                 return 0
+            if left < len(view):
+                view = view[:left]
         count = self._receive(view)
         if count:
             self.delivered += count

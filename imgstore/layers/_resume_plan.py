@@ -62,9 +62,12 @@ class Compare:
     """Tell by `proved` whether the bytes read again are those that were delivered."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
-    """Receive at most `limit` bytes for the caller; None: as many as the caller takes."""
+    """Receive at most `limit` bytes for the caller; None: as many as the caller takes.
+
+    One is made for each receive; to make it frozen would cost as much as all else that the plan does then.
+    """
 
     limit: int | None
 

@@ -64,7 +64,8 @@ class StreamReader:
         return self.stream.held
 
     def readinto(self, buffer: memoryview, /) -> int:
-        return self.stream.discard(buffer) or self.stream.readinto(buffer)
+        stream = self.stream
+        return (stream.discard(buffer) if stream.lead else 0) or stream._fill(buffer)
 
     def abort(self) -> None:
         self.stream.cancel()

@@ -47,9 +47,13 @@ class MetricsLayer(Layer):
         self.emit(call, "opened", key, operation=operation, offset=offset, seconds=self.clock.now() - began)
         return result
 
+    def observes(self, call: Call) -> bool:
+        """Whether there is anybody to tell."""
+        return call.observe is not None or self._observe is not None
+
     def emit(self, call: Call, kind: Any, key: str, **fields: Any) -> None:
         """Tells the observers, if there are any."""
-        if call.observe is None and self._observe is None:
+        if not self.observes(call):
             return
         event = Event(kind, self.store_id, key, **fields)
         for observe in (call.observe, self._observe):
@@ -66,6 +70,7 @@ class _CountingReader(StreamReader):
         self._key = key
         self._offset = offset
         self._call = call
+        self._observed = layer.observes(call)
 
     def readinto(self, buffer: memoryview, /) -> int:
         try:
@@ -73,7 +78,7 @@ class _CountingReader(StreamReader):
         except Exception as exc:
             self._layer.emit(self._call, "failed", self._key, offset=self._offset, error=exc)
             raise
-        if count:
+        if count and self._observed:
             self._layer.emit(self._call, "delivered", self._key, offset=self._offset, count=count)
-            self._offset += count
+        self._offset += count
         return count

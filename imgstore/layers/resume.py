@@ -24,6 +24,7 @@ from imgstore.errors import (
 from imgstore.layers import _resume_facets as facets
 from imgstore.layers._resume_plan import (
     PROOF_ALGORITHM,
+    Action,
     Finish,
     Open,
     Prove,
@@ -193,6 +194,7 @@ class _Spliced:
     def __init__(self, layer: ResumeLayer, key: str, stop: int | None, plan: ResumePlan, call: Call) -> None:
         self._layer = layer
         self._clock = layer.clock
+        self._now = layer.clock.now  # asked twice a receive
         self._key = key
         self._stop = stop
         self._plan = plan
@@ -211,7 +213,7 @@ class _Spliced:
     def begin(self) -> ObjectInfo:
         """Opens the first stream that can be had."""
         while self._plan.info is None:
-            self._carry_out(memoryview(b""))
+            self._carry_out(self._plan.action)
         if self._plan.digest is not None:
             self._hash = hashlib.new(self._plan.digest[0], usedforsecurity=False)
         elif self._plan.needs_proof:
@@ -221,7 +223,11 @@ class _Spliced:
 
     def readinto(self, buffer: memoryview, /) -> int:
         while True:
-            count = self._carry_out(buffer)
+            action = self._plan.action
+            if isinstance(action, Read):
+                count = self._read(buffer if action.limit is None else buffer[: action.limit])
+            else:
+                count = self._carry_out(action)
             if count is not None:
                 return count
 
@@ -232,11 +238,8 @@ class _Spliced:
         if self._stream is not None:
             self._stream.close()
 
-    def _carry_out(self, buffer: memoryview) -> int | None:
-        """Carries out the plan's next action; gives a count if that was for the caller's `buffer`."""
-        action = self._plan.action
-        if isinstance(action, Read):
-            return self._read(buffer[: action.limit])
+    def _carry_out(self, action: Action) -> int | None:
+        """Carries out what is no `Read`; gives 0 at the end of the range."""
         if isinstance(action, Finish):
             return 0
         if isinstance(action, Raise):
@@ -246,7 +249,8 @@ class _Spliced:
         elif isinstance(action, Pause):
             self._pause(action)
         elif isinstance(action, Skip):
-            self._receive_again(self._opened.discard, _SCRATCH)
+            stream = self._opened
+            self._receive_again(stream, stream.discard, _SCRATCH)
         elif isinstance(action, Prove):
             self._prove(action.limit)
         else:
@@ -282,40 +286,50 @@ class _Spliced:
         if self._broken is not None:
             self._emit("resumed", attempt=self._plan.attempts, error=self._broken)
             self._broken = None
-        count = self._receive(self._opened.readinto, buffer)
-        if count and self._hash is not None:
-            self._hash.update(buffer[:count])
-        self._check_digest()
+        stream = self._opened
+        count = self._receive(stream, stream._fill, buffer)
+        if self._hash is not None:
+            if count:
+                self._hash.update(buffer[:count])
+            self._check_digest()
         return count
 
     def _check_digest(self) -> None:
-        finished = isinstance(self._plan.action, Finish)
-        if finished and self._plan.digest is not None and self._hash.hexdigest() != self._plan.digest[1]:
+        digest = self._plan.digest
+        if digest is None or not isinstance(self._plan.action, Finish):
+            return
+        if self._hash.hexdigest() != digest[1]:
             raise self._plan.mismatch()
 
     def _prove(self, limit: int) -> None:
-        received = self._receive_again(self._opened.readinto, min(limit, _SCRATCH))
+        stream = self._opened
+        received = self._receive_again(stream, stream._fill, min(limit, _SCRATCH))
         self._proof.update(received)
 
-    def _receive_again(self, receive: Callable[[memoryview], int], limit: int) -> memoryview:
+    def _receive_again(
+        self, stream: ByteStream, receive: Callable[[memoryview], int], limit: int
+    ) -> memoryview:
         """Receives what the caller does not get; gives it, in memory that the next receive overwrites."""
         if self._scratch is None:
             self._scratch = memoryview(bytearray(_SCRATCH))
-        count = self._receive(receive, self._scratch[:limit]) or 0
+        count = self._receive(stream, receive, self._scratch[:limit]) or 0
         if count:
             self._emit("refetched", count=count)
         return self._scratch[:count]
 
-    def _receive(self, receive: Callable[[memoryview], int], buffer: memoryview) -> int | None:
-        """Makes one receive and tells the plan; None when it failed."""
-        stream = self._opened
-        began = self._clock.now() - stream.held
+    def _receive(
+        self, stream: ByteStream, receive: Callable[[memoryview], int], buffer: memoryview
+    ) -> int | None:
+        """Makes one receive from `stream`, the open one, and tells the plan; None when it failed."""
+        began = self._now() - stream.held
         try:
             count = receive(buffer)
         except ImgstoreError as exc:
-            self._failed(exc, self._clock.now() - stream.held - began)
+            self._failed(exc, self._now() - stream.held - began)
             return None
-        self._report(self._plan.received(count, self._clock.now() - stream.held - began))
+        error = self._plan.received(count, self._now() - stream.held - began)
+        if error is not None:
+            self._report(error)
         return count
 
     def _report(self, error: ImgstoreError | None) -> None:
