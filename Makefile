@@ -9,7 +9,7 @@ JOBS ?= 2
 
 PY := $(VENV)/bin/python
 
-.PHONY: help venv demo-venv lint test test-real demo soak bench clean
+.PHONY: help venv demo-venv lint test test-real demo soak bench sample clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make lint       ruff, import-linter, mypy --strict"
 	@echo "make soak       mutants and long runs: minutes to hours"
 	@echo "make bench      the benchmarks"
+	@echo "make sample     etc/imgstore/imgstore.conf.sample anew, after an option has changed"
 	@echo "make clean      removes what the tools left, and the virtualenvs"
 
 venv:
@@ -51,6 +52,10 @@ soak: venv
 
 bench: venv
 	$(PY) -m benchmarks
+
+# A driver that was added since is found by its entry point: venv brings those up to date.
+sample: venv
+	$(VENV)/bin/oslo-config-generator --config-file etc/imgstore/config-generator.conf
 
 clean:
 	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -72,7 +72,9 @@ def parse(path: str) -> Sections:
     else:
         found: dict[str, set[str]] = {}
         for name, options in sections.items():
-            found.setdefault(name.lower(), set()).update(options)
+            # A heading without options, as the sample has many, says nothing.
+            if options:
+                found.setdefault(name.lower(), set()).update(options)
         return found
     # Outside the handler, since what cannot be parsed may hold a secret.
     raise ConfigError(told)
