@@ -100,7 +100,7 @@ class Event:
     - `resumed`: the read goes on at `offset` after `error`; `attempt` counts the tries of this call.
     - `repaired`: `count` bytes of a bad chunk at `offset` were replaced by good ones.
     - `source`: from `offset` on the bytes come from `store`.
-    - `failed`: an attempt of `operation` ended with `error`.
+    - `failed`: an attempt of `operation` ended with `error`; `opening` where none of it had been served.
     """
 
     kind: Literal["opened", "delivered", "stalled", "resumed", "repaired", "refetched", "source", "failed"]
@@ -112,6 +112,7 @@ class Event:
     seconds: float = 0.0
     attempt: int = 0
     error: Exception | None = None
+    opening: bool = False
 
 
 class CancelToken:

@@ -42,7 +42,7 @@ class MetricsLayer(Layer):
         try:
             result = attempt()
         except Exception as exc:
-            self.emit(call, "failed", key, operation=operation, offset=offset, error=exc)
+            self.emit(call, "failed", key, operation=operation, offset=offset, error=exc, opening=True)
             raise
         self.emit(call, "opened", key, operation=operation, offset=offset, seconds=self.clock.now() - began)
         return result

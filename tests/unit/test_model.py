@@ -90,7 +90,7 @@ def test_infos_that_differ():
 
 def test_an_event_without_more():
     event = Event("failed", "s", "k")
-    assert dataclasses.astuple(event) == ("failed", "s", "k", "get", 0, 0, 0.0, 0, None)
+    assert dataclasses.astuple(event) == ("failed", "s", "k", "get", 0, 0, 0.0, 0, None, False)
 
 
 def test_any_is_itself_and_no_token():

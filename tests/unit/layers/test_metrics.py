@@ -69,7 +69,7 @@ def test_an_open_that_fails():
     watch = Watch()
     with pytest.raises(ConnectionLostError):
         store.get("image", 7, call=watch.call)
-    assert watch == [event("failed", offset=7, error=LOST)]
+    assert watch == [event("failed", offset=7, error=LOST, opening=True)]
 
 
 def test_a_read_that_breaks():
@@ -108,7 +108,7 @@ def test_a_stat_that_fails():
     watch = Watch()
     with pytest.raises(NotFoundError):
         store.stat("image", call=watch.call)
-    assert watch == [event("failed", operation="stat", error=missing)]
+    assert watch == [event("failed", operation="stat", error=missing, opening=True)]
 
 
 def test_the_call_and_the_store_are_both_told():
@@ -198,7 +198,7 @@ def test_an_operation_of_a_facet_that_fails(facet, operation, args, options, key
     watch = Watch()
     with pytest.raises(AlreadyExistsError):
         getattr(getattr(store, facet), operation)(*args, **options, call=watch.call)
-    assert watch == [event("failed", key=key, operation=operation, error=taken)]
+    assert watch == [event("failed", key=key, operation=operation, error=taken, opening=True)]
 
 
 def test_what_is_not_said_stays_unsaid():
