@@ -27,6 +27,7 @@ class Stores(Mapping[str, Store]):
         """Takes the stores over. `drivers` names the driver of each; `default_id` is one of them, or None."""
         self._stores = dict(stores)
         self._default_id = default_id
+        self._open = list(self._stores.values())
         self.drivers: Mapping[str, str] = MappingProxyType(dict(drivers))
 
     @property
@@ -45,12 +46,13 @@ class Stores(Mapping[str, Store]):
         return self._stores[self.default_id]
 
     def close(self) -> None:
-        """Closes every store, also after one fails to, and raises the first error. Idempotent.
+        """Closes every store, also after one fails to, and raises the first error then.
 
-        New calls raise ValueError then; open streams live until they are closed.
+        New calls raise ValueError; open streams live until they are closed. A second call does nothing.
         """
         failures = []
-        for store in self._stores.values():
+        stores, self._open = self._open, []
+        for store in stores:
             try:
                 store.close()
             except Exception as exc:  # noqa: BLE001  # told after the others are closed

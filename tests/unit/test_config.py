@@ -164,8 +164,9 @@ def test_nothing_configured_gives_one_store_of_files(write, tmp_path, monkeypatc
             assert dict(stores.drivers) == {"local": "filesystem"}
             assert stores.default_id == "local"
             assert not (tmp_path / "home").exists()
-    data.mkdir(parents=True)
-    (data / "image").write_bytes(b"disk")
+    with open_stores(write(""), clock=SimClock()) as stores:
+        stores.default.writer.put("image", io.BytesIO(b"disk"))
+        assert (data / "image").read_bytes() == b"disk"
     with open_stores(write(""), clock=SimClock()) as stores:
         assert stores.default.get("image").read() == b"disk"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "elsewhere"))
