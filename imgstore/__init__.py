@@ -46,13 +46,17 @@ _LATE = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def _late(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(_LATE[name]), name)
     return value
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _late  # unseen by type checkers, for which every misspelt name would exist else
 
 
 def __dir__() -> list[str]:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from oslo_config.cfg import ConfigOpts, Opt, OptGroup
+
 import imgstore
-from imgstore import ANY, ByteRange, ByteStream, Call, CancelToken, Event, ObjectInfo, Store, StoreRef
+from imgstore import (
+    ANY,
+    ByteRange,
+    ByteStream,
+    Call,
+    CancelToken,
+    Event,
+    ObjectInfo,
+    Store,
+    StoreRef,
+    Stores,
+    open_stores,
+)
+from imgstore.backends.http import HttpStore
 from imgstore.backends.memory import MemoryStore
+from imgstore.config import load
 from imgstore.errors import DigestMismatchError, ImgstoreError, NotFoundError, StoreError, TransientError
 from imgstore.model import Part
 from imgstore.ranges import RangeSet
+from imgstore.secret import Secret, SecretFile, reveal
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -75,6 +92,31 @@ def memory() -> None:
     store.writer.put("k", io.BytesIO(b"x"))
     assert_type(next(store.extents.extents("k")).range, ByteRange)
     MemoryStore(1 << 20)  # type: ignore[call-arg]
+
+
+def configured(conf: ConfigOpts) -> None:
+    imgstore.register_opts(conf)
+    with imgstore.open_stores(conf, observe=lambda event: None) as stores:
+        assert_type(stores, Stores)
+        assert_type(stores["cold"], Store)
+        assert_type(stores.get("cold"), "Store | None")
+        assert_type(stores.default, Store)
+        assert_type(stores.default_id, str)
+        assert_type(stores.drivers, Mapping[str, str])
+        stores["cold"] = stores.default  # type: ignore[index]
+    with open_stores(load("/etc/imgstore/imgstore.conf")) as stores:
+        assert_type(list(stores), list[str])
+    assert_type(imgstore.list_opts(), list[tuple[OptGroup, list[Opt]]])
+    open_stores()  # type: ignore[call-arg]
+    imgstore.open_store(conf)  # type: ignore[attr-defined]
+
+
+def secrets(path: str) -> None:
+    secret: Secret = SecretFile(path, "password_file")
+    assert_type(reveal(secret), str)
+    HttpStore(url="https://h/", username="u", password=lambda: "word", token=None)
+    HttpStore(url="https://h/", headers=secret, proxy=secret)
+    HttpStore(url="https://h/", password=b"word")  # type: ignore[arg-type]
 
 
 def errors(store: Store) -> int:
