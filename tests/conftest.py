@@ -10,6 +10,7 @@ import os
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from multiprocessing import resource_tracker
 from typing import Any
@@ -204,3 +205,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("secrets in the reports", red=True)
         for each in dict.fromkeys(config.stash[ESCAPED]):
             terminalreporter.line(canary.scrubbed(each))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints how many cases of the kit passed, and on how many stores."""
+    passed = [each.nodeid.split("::") for each in terminalreporter.stats.get("passed", ())]
+    files: dict[str, Counter[str]] = {}
+    for path, *names in passed:
+        if len(names) == 2:  # a case of a suite, not a function of a test file
+            files.setdefault(path, Counter())[names[0]] += 1
+    kit = {path: classes for path, classes in files.items() if "conformance" in path or "/real/" in path}
+    if kit:
+        terminalreporter.section("cases of the conformance kit")
+    for path, classes in sorted(kit.items()):
+        terminalreporter.line(f"{path}: {classes.total()} cases passed in {len(classes)} suites")

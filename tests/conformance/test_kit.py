@@ -152,3 +152,15 @@ def test_what_happens_in_the_background_is_kept():
     assert background.join()
     assert isinstance(background.error, KeyError)
     assert not background.running
+
+
+def test_cases_that_need_more_streams_than_there_may_be_are_left_out():
+    class One(ReadSuite):
+        streams = 1
+
+        def store(self):
+            return MemoryStore()
+
+    assert One.left_out["test_interleaved_streams"] == "needs 3 streams at once"
+    assert One.left_out["test_streams_of_two_images"] == "needs 2 streams at once"
+    assert "test_interleaved_streams" in ReadSuite.cases()

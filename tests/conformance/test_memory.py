@@ -37,6 +37,17 @@ class TestWrite(Place, WriteSuite):
         return MemoryStore(capacity=1000)
 
 
+class TestWriteWithinACapacity(Place, WriteSuite):
+    alone = True
+
+    def setup_method(self):
+        super().setup_method()
+        self.memory = MemoryStore(capacity=1 << 30)
+
+    def full(self):
+        return MemoryStore(capacity=1000)
+
+
 class TestUpload(Place, UploadSuite):
     pass
 

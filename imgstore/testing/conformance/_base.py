@@ -36,6 +36,16 @@ def needs(hook: str) -> Callable[[Case], Case]:
     return mark
 
 
+def at_once(streams: int) -> Callable[[Case], Case]:
+    """Marks a case that has several `streams` open at once."""
+
+    def mark(case: Case) -> Case:
+        case.streams = streams  # type: ignore[attr-defined]
+        return case
+
+    return mark
+
+
 class Suite:
     """The hooks. Subclass a suite, fill them in, and let pytest collect the class.
 
@@ -45,9 +55,13 @@ class Suite:
     library, the driver's own writer. Keys are never used twice, so the place need not be emptied between
     cases; `seeded` lists them for whoever wants to.
 
-    A case whose optional hook is left as it stands here is left out; `left_out` lists those.
+    A case whose optional hook is left as it stands here is left out, and so is one that needs more streams at
+    once than the store allows (`streams`); `left_out` lists those. `alone` says that nobody else takes room in
+    the place, so that a case may hold what is free before against what is free after.
     """
 
+    streams: ClassVar[float] = float("inf")
+    alone: ClassVar[bool] = False
     left_out: ClassVar[dict[str, str]] = {}
     ran: ClassVar[int] = 0
 
@@ -93,6 +107,9 @@ class Suite:
             hook = getattr(case, "needs", None)
             if hook is not None and getattr(cls, hook) is getattr(Suite, hook):
                 cls.left_out[name] = f"needs the hook {hook}"
+                case = None
+            elif getattr(case, "streams", 1) > cls.streams:
+                cls.left_out[name] = f"needs {case.streams} streams at once"
                 case = None
             setattr(cls, name, case)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import functools
 import random
 
-from imgstore.testing.conformance._base import BLOCK, SIZE, Background, Suite, expect, pattern, raises
+from imgstore.testing.conformance._base import (
+    BLOCK,
+    SIZE,
+    Background,
+    Suite,
+    at_once,
+    expect,
+    pattern,
+    raises,
+)
 
 CANARY = 0xA5
 
@@ -99,6 +108,7 @@ class StreamCases(Suite):
             got = b"".join(bytes(piece) for piece in stream.chunks(10_000))
         expect(got, data, 11, SIZE, "chunks()")
 
+    @at_once(3)
     def test_interleaved_streams(self) -> None:
         data = pattern(SIZE)
         key = self.image(data)
@@ -115,6 +125,7 @@ class StreamCases(Suite):
         for start, piece in zip(starts, got, strict=True):
             expect(bytes(piece), data, start, start + 40_000, "several streams read in turn")
 
+    @at_once(2)
     def test_streams_of_two_images(self) -> None:
         one, two = pattern(SIZE, 1), pattern(SIZE, 2)
         with self.subject.get(self.image(one), 9) as first, self.subject.get(self.image(two), 9) as second:

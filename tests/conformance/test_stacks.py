@@ -1,0 +1,122 @@
+"""The kit on each driver under each layer, each pair of layers and the whole stack, also with one stream."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from imgstore.backends.filesystem import FilesystemStore
+from imgstore.backends.memory import MemoryStore
+from imgstore.layers.limit import LimitLayer
+from imgstore.layers.metrics import MetricsLayer
+from imgstore.layers.resume import ResumeLayer
+from imgstore.stack import LayerSettings, build
+from imgstore.testing.conformance import (
+    ExtentSuite,
+    LayerSuite,
+    ListSuite,
+    ReadSuite,
+    Suite,
+    UploadSuite,
+    WriteSuite,
+)
+from tests.conformance import test_filesystem, test_memory
+
+ONE = {"max_streams": 1}
+MANY = {"max_streams": 16, "rate_limit": 1 << 40}
+
+# From the inside to the outside, as stack.py orders them.
+LAYERS = {
+    "Metrics": MetricsLayer,
+    "LimitToOne": lambda inner: LimitLayer(inner, **ONE),
+    "Limit": lambda inner: LimitLayer(inner, **MANY),
+    "Resume": ResumeLayer,
+}
+WRAPS = {
+    "Metrics": {"writer", "uploader"},
+    "Resume": {"writer", "uploader", "lister", "extents"},
+}
+SUITES = (ReadSuite, WriteSuite, UploadSuite, ListSuite, ExtentSuite)
+
+
+def layered(names):
+    def wrap(store):
+        for name in names:
+            store = LAYERS[name](store)
+        return store
+
+    return wrap
+
+
+PAIRS = [pair for pair in itertools.combinations(LAYERS, 2) if pair != ("LimitToOne", "Limit")]
+STACKS = {
+    **{name: layered([name]) for name in LAYERS},
+    **{"And".join(pair): layered(pair) for pair in PAIRS},
+    "Whole": lambda store: build(store, LayerSettings(**MANY)),
+    "WholeWithOne": lambda store: build(store, LayerSettings(**ONE)),
+}
+
+
+class Memory(test_memory.Place):
+    driver = MemoryStore
+
+    def full(self):
+        return MemoryStore(capacity=1000)
+
+
+class Filesystem(test_filesystem.Place):
+    driver = FilesystemStore
+
+    @pytest.fixture
+    def _small(self, tmp_path):
+        with test_filesystem.small_disk(tmp_path / "small") as self.small:
+            yield
+
+    def full(self):
+        return FilesystemStore(data_dir=self.small)
+
+
+def place(driver, name, wrap):
+    """Gives the place of `driver` with its store in layers."""
+
+    class Place(driver):
+        streams = 1 if "One" in name else Suite.streams
+
+        def store(self):
+            return wrap(super().store())
+
+        def full(self):
+            return wrap(super().full())
+
+        def test_options_are_the_arguments(self):
+            assert self.subject.OPTIONS == driver.driver.OPTIONS
+
+    if hasattr(driver, "unreachable"):
+        Place.unreachable = lambda self: wrap(driver.unreachable(self))
+    return Place
+
+
+def define():
+    for driver, (name, wrap), suite in itertools.product((Memory, Filesystem), STACKS.items(), SUITES):
+        called = f"Test{suite.__name__.removesuffix('Suite')}{driver.__name__}{name}"
+        made = type(called, (place(driver, name, wrap), suite), {})
+        if driver is Filesystem and suite is WriteSuite:
+            made = pytest.mark.usefixtures("_small")(made)
+        globals()[called] = made
+    for pair in PAIRS:
+        called = f"TestLayer{'And'.join(pair)}"
+        wraps = frozenset().union(*(WRAPS.get(each, ()) for each in pair))
+        wrap = layered(pair)
+        globals()[called] = type(
+            called,
+            (LayerSuite,),
+            {
+                "wraps": wraps,
+                "layer": lambda self, inner, wrap=wrap: wrap(inner),
+                "streams": 1 if "LimitToOne" in pair else Suite.streams,
+            },
+        )
+
+
+define()
