@@ -200,15 +200,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Names the tests whose reports show a secret."""
+    """Counts the cases of the kit, and names the tests whose reports show a secret."""
+    _count_cases(terminalreporter)
     if config.stash[ESCAPED]:
         terminalreporter.section("secrets in the reports", red=True)
         for each in dict.fromkeys(config.stash[ESCAPED]):
             terminalreporter.line(canary.scrubbed(each))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints how many cases of the kit passed, and on how many stores."""
+def _count_cases(terminalreporter: Any) -> None:
     passed = [each.nodeid.split("::") for each in terminalreporter.stats.get("passed", ())]
     files: dict[str, Counter[str]] = {}
     for path, *names in passed:

@@ -56,8 +56,8 @@ class Suite:
     cases; `seeded` lists them for whoever wants to.
 
     A case whose optional hook is left as it stands here is left out, and so is one that needs more streams at
-    once than the store allows (`streams`); `left_out` lists those. `alone` says that nobody else takes room in
-    the place, so that a case may hold what is free before against what is free after.
+    once than the store allows (`streams`); `left_out` lists those. `alone` says that nobody else takes room
+    in the place, so that a case may hold what is free before against what is free after.
     """
 
     streams: ClassVar[float] = float("inf")
