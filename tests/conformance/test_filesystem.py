@@ -7,7 +7,7 @@ import io
 import pytest
 
 from imgstore.backends.filesystem import FilesystemStore
-from imgstore.testing.conformance import ExtentSuite, ListSuite, ReadSuite, WriteSuite
+from imgstore.testing.conformance import ExtentSuite, ListSuite, ReadSuite, UploadSuite, WriteSuite
 from tests.faults.mounts import small_disk
 
 
@@ -103,4 +103,16 @@ class TestExtents(Place, ExtentSuite):
 
 
 class TestExtentsThin(Thin, ExtentSuite):
+    pass
+
+
+class TestUpload(Place, UploadSuite):
+    pass
+
+
+class TestUploadThin(Thin, UploadSuite):
+    pass
+
+
+class TestUploadToSeveral(Several, UploadSuite):
     pass

@@ -16,6 +16,7 @@ from imgstore.backends.filesystem.lister import FilesystemLister
 from imgstore.backends.filesystem.placing import Placing
 from imgstore.backends.filesystem.reader import FileReader
 from imgstore.backends.filesystem.space import FilesystemSpace
+from imgstore.backends.filesystem.uploads import FilesystemUploader
 from imgstore.backends.filesystem.writer import FilesystemWriter
 from imgstore.errors import ImgstoreError
 from imgstore.model import Call, ObjectInfo, Version
@@ -52,6 +53,7 @@ class FilesystemStore(Store):
         self._directories = Directories(options.directories(data_dir, data_dirs, create=create_data_dir))
         placing = Placing(self, self._directories, options.mode(file_mode))
         self.writer: FilesystemWriter = FilesystemWriter(placing, thin=thin)
+        self.uploader: FilesystemUploader = FilesystemUploader(placing, thin=thin)
         self.lister: FilesystemLister = FilesystemLister(self, self._directories)
         self.extents: FilesystemExtents = FilesystemExtents(self, self._directories)
         self.copier: FilesystemCopier = FilesystemCopier(placing)

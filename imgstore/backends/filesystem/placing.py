@@ -12,9 +12,9 @@ from imgstore.backends.filesystem import walk
 from imgstore.backends.filesystem.directories import DataDirectory, Directories
 from imgstore.backends.filesystem.names import split
 from imgstore.backends.filesystem.stamp import settle, version_of
-from imgstore.errors import AlreadyExistsError, UnsupportedError
+from imgstore.errors import AlreadyExistsError, ImgstoreError, UnsupportedError
 from imgstore.model import Call, ObjectInfo
-from imgstore.publish import PendingFile
+from imgstore.publish import PendingFile, reap
 from imgstore.store import Store
 
 
@@ -41,6 +41,7 @@ class Placing:
         """
         holders = self.directories.holders(key)
         if holders and not overwrite:
+            _reap(key, holders[0])
             raise AlreadyExistsError("there is an image of that name; overwrite replaces it")
         return holders[0] if holders else self.directories.choose(size, near=near, sparse=sparse)
 
@@ -100,6 +101,17 @@ def folder_for(key: str, place: DataDirectory) -> Iterator[tuple[int, str]]:
                     "beside it; choose another key"
                 )
         yield folder, name
+
+
+def _reap(key: str, place: DataDirectory) -> None:
+    """Removes what killed puts left of `key`, also one that was killed right after it had published."""
+    folders, name = split(key)
+    with contextlib.suppress(OSError, ImgstoreError), place.opened() as root:
+        folder = walk.open_folder(root, folders, key)
+        try:
+            reap(folder, name)
+        finally:
+            os.close(folder)
 
 
 def _is_folder(name: str, folder: int) -> bool:

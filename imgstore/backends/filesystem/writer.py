@@ -15,7 +15,7 @@ from imgstore.backends.filesystem.placing import Placing
 from imgstore.backends.filesystem.stamp import version_of
 from imgstore.errors import ImgstoreError, NotFoundError, VersionChangedError
 from imgstore.model import NO_CALL, Call, ObjectInfo
-from imgstore.publish import sync_folder
+from imgstore.publish import reap, sync_folder
 from imgstore.store import Source
 
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,6 +87,8 @@ def _remove(place: DataDirectory, folders: Sequence[str], name: str, key: str, v
                 os.unlink(name, dir_fd=folder)
             finally:
                 os.close(file)
+            # Whoever deletes an image wants its room, and what a killed overwrite left may take as much.
+            reap(folder, name)
             sync_folder(folder)
         finally:
             os.close(folder)
