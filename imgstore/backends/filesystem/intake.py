@@ -116,9 +116,9 @@ def _write(pending: PendingFile, piece: bytes, *, thin: bool) -> None:
     if not thin:
         pending.write(piece)
         return
-    with memoryview(piece).cast("B") as view:
-        for zero, run in runs(view, pending.written):
-            if zero:
-                pending.skip(len(run))
-            else:
-                pending.write(run)
+    for zero, start, stop in runs(bytes(piece), pending.written):
+        if zero:
+            pending.skip(stop - start)
+        else:
+            with memoryview(piece)[start:stop] as data:
+                pending.write(data)

@@ -14,6 +14,8 @@ _COARSE: Final = 5
 _SECOND: Final = 10**9
 # Times of files come in steps of up to two seconds: FAT's of writing do.
 _WHOLE_SECONDS: Final = 2 * _SECOND
+# One wait, and some short ones where ticks are late; beyond that the injected clock is not the file system's.
+_ROUNDS: Final = 50
 
 
 def version_of(found: os.stat_result) -> str:
@@ -27,23 +29,28 @@ def unsettled(found: os.stat_result) -> float:
     A stamp that lies further ahead was made by another clock, or by this one before it was set back: waiting
     would not help, and what is written now is stamped otherwise.
     """
-    step = _WHOLE_SECONDS if found.st_ctime_ns % _SECOND == 0 else _fine_step()
-    # Kernels from 6.13 on give stamps ahead of the coarse clock by some milliseconds: waited out as well.
-    left = found.st_ctime_ns + step - time.clock_gettime_ns(_COARSE)
+    stamp = found.st_ctime_ns
+    if stamp % _SECOND == 0:
+        left = stamp + _WHOLE_SECONDS - time.time_ns()
+    elif time.clock_gettime_ns(_COARSE) > stamp:
+        left = 0
+    else:
+        # A tick after the stamp the coarse clock has passed it, unless the machine is late with its ticks.
+        tick = int(time.clock_getres(_COARSE) * _SECOND)
+        left = max(stamp + tick - time.time_ns(), tick // 4)
     return left / _SECOND if 0 < left <= _WHOLE_SECONDS else 0.0
 
 
 def settle(found: os.stat_result, clock: Clock, call: Call) -> bool:
-    """Waits until `found` is settled, no longer than `call` may take; tells whether it waited long enough."""
-    left = unsettled(found)
-    if not left:
-        return True
-    remaining = call.remaining(clock)
-    wait = left if remaining is None else min(left, remaining)
-    clock.sleep(wait, call.cancel)
-    return wait == left and not (call.cancel is not None and call.cancel.cancelled)
-
-
-def _fine_step() -> int:
-    # After a sleep the coarse clock may lag by up to a tick: one has passed for sure when two have gone by.
-    return int(2 * time.clock_getres(_COARSE) * _SECOND)
+    """Waits until `found` is settled; tells whether `call` let it wait for that long."""
+    for _ in range(_ROUNDS):
+        left = unsettled(found)
+        if not left:
+            return True
+        remaining = call.remaining(clock)
+        if call.cancel is not None and call.cancel.cancelled:
+            return False
+        if remaining is not None and remaining <= 0:
+            return False
+        clock.sleep(left if remaining is None else min(left, remaining), call.cancel)
+    return True

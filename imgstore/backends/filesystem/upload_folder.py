@@ -201,11 +201,10 @@ def _write_piece(file: int, piece: memoryview, offset: int, *, thin: bool) -> No
     if not thin:
         _write_at(file, piece, offset)
         return
-    for zero, run in runs(piece, offset):
+    for zero, start, stop in runs(bytes(piece), offset):
         # What a part that is replaced left there is written over, also with zeros.
-        if not zero or any(each.kind == "data" for each in extents_of(file, offset, offset + len(run))):
-            _write_at(file, run, offset)
-        offset += len(run)
+        if not zero or any(each.kind == "data" for each in extents_of(file, offset + start, offset + stop)):
+            _write_at(file, piece[start:stop], offset + start)
 
 
 def _write_at(file: int, data: memoryview, offset: int) -> None:
