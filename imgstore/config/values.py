@@ -143,6 +143,8 @@ class StoreOptions:
             if group != DEFAULTS or name in LAYER_NAMES:
                 return value
             return [option.type(each) for each in value] if option.multi else option.type(value[-1])
+        except cfg.TemplateSubstitutionError:
+            why = ": '$' in a value names another option; '$$' stands for itself"
         except (cfg.Error, ValueError) as exc:
             # oslo.config wraps what the option's type said
             why = "" if option.secret else f": {exc.__context__ or exc}"
@@ -168,8 +170,9 @@ def _optional(option: cfg.Opt) -> cfg.Opt:
 
 def _texts(value: Any) -> set[str]:
     """Gives what must not be shown of a secret: its lines, and what follows a colon, as in a header."""
-    lines = [
-        line for each in ([value] if isinstance(value, str) else value) for line in str(each).splitlines()
-    ]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    given = value if isinstance(value, (list, tuple)) else [value]
+    lines = [line for each in given for line in str(each).splitlines()]
     parts = [*lines, *(line.partition(":")[2] for line in lines)]
     return {part.strip() for part in parts if len(part.strip()) >= _SHOWN}

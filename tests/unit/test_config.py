@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 
 import pytest
 import stevedore._cache
@@ -19,7 +20,9 @@ from imgstore.errors import ConfigError, TransientError
 from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.resume import ResumeLayer
+from imgstore.secret import reveal
 from imgstore.testing.faults import SimClock
+from tests import canary
 
 
 @pytest.fixture(autouse=True)
@@ -455,6 +458,54 @@ def test_a_driver_that_is_broken_is_named(write, bring, source, said):
     told = refused(write("[imgstore]\nenabled_stores = m:memory, x:ill"))
     assert told.startswith("store 'x', driver 'ill': ")
     assert said in told
+
+
+SECRETIVE = (
+    'cfg.StrOpt("key", secret=True), cfg.IntOpt("pin", secret=True), cfg.MultiStrOpt("keys", secret=True)'
+)
+
+
+def test_a_driver_from_elsewhere_gets_its_secrets_as_text_or_to_be_asked_for(write, bring, tmp_path):
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_text("first\nsecond\n")
+    bring("secretive", driver(SECRETIVE))
+    text = f"[imgstore]\nenabled_stores = x:secretive\n[store_x]\nkeys_file = {tmp_path}/key\npin = 12"
+    with open_stores(write(text)) as stores:
+        given = innermost(stores["x"]).options
+    assert given.keys() == {"pin", "keys"}
+    assert given["pin"] == 12
+    assert reveal(given["keys"]) == "first\nsecond"
+
+
+@pytest.mark.parametrize("told", ["ValueError", "ConfigError", "ZeroDivisionError"])
+@pytest.mark.parametrize(
+    "line", ["key = SECRET", "keys = a\nkeys = Name:SECRET", "key_file = FILE"], ids=["text", "list", "file"]
+)
+def test_what_a_driver_says_of_its_secrets_is_not_passed_on(write, bring, tmp_path, told, line):
+    (tmp_path / "key").touch(0o600)
+    (tmp_path / "key").write_text(f"{canary.PASSWORD}\n")
+    show = """
+        from imgstore.secret import reveal
+        keys = options.get("keys") or [reveal(options["key"])]
+        raise KIND("the key %r will not do" % keys[-1].removeprefix("Name:"))
+    """
+    bring("secretive", driver(SECRETIVE, show.replace("KIND", told)))
+    line = line.replace("SECRET", canary.PASSWORD).replace("FILE", str(tmp_path / "key"))
+    with pytest.raises(ConfigError) as caught:
+        open_stores(write(f"[imgstore]\nenabled_stores = x:secretive\n[store_x]\n{line}"))
+    prefix = "" if told == "ConfigError" else f"{told}: "
+    assert str(caught.value) == (f"store 'x', driver 'secretive': {prefix}the key '<secret>' will not do")
+    assert not canary.found("".join(traceback.format_exception(caught.value)))
+
+
+def test_a_secret_that_is_not_valid_is_not_shown(write, bring):
+    bring("secretive", driver(SECRETIVE))
+    for section in ("store_x", "store_defaults"):
+        conf = write(f"[imgstore]\nenabled_stores = x:secretive\n[{section}]\npin = {canary.TOKEN}")
+        with pytest.raises(ConfigError) as caught:
+            open_stores(conf)
+        assert str(caught.value).endswith("is not valid")
+        assert not canary.found("".join(traceback.format_exception(caught.value)))
 
 
 def test_what_is_missing_is_named_with_its_extra(write, bring):

@@ -326,3 +326,11 @@ def test_no_error_and_no_name_shows_a_secret(tmp_path, secret):
     with pytest.raises(ConfigError) as caught:
         open_stores(conf)
     assert not canary.found(f"{caught.value!r} {caught.value.__cause__!r}")
+
+
+def test_a_dollar_is_written_twice_where_values_name_each_other(tmp_path, secret):
+    told = refused(web(tmp_path, "username = u", f"password = {canary.PASSWORD}$word"))
+    assert told.endswith("is not valid: '$' in a value names another option; '$$' stands for itself")
+    assert credentials(web(tmp_path, "username = u", "password = pa$$word")).password == "pa$word"
+    secret.write_text("pa$$word")
+    assert credentials(web(tmp_path, "username = u", f"password_file = {secret}")).password() == "pa$$word"
