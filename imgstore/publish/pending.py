@@ -47,7 +47,8 @@ class PendingFile:
     Without `overwrite` the target must not exist, neither on entry nor when it is published; where the file
     system can, the pending file then has no name at all, and even a kill leaves nothing. Otherwise, and with
     `overwrite`, it stands beside the target as `.NAME.<random>.part`, and the target is replaced in one step.
-    What a kill leaves of such a one is removed when the next pending file for that name needs one.
+    What a kill leaves of such a one is removed when the next pending file for that name needs one, or is
+    refused because the name is taken.
     Mode 0600 while pending; then `mode`, or that of the file it replaces, or what the umask leaves of 0666.
 
     A relative `path` starts at the folder `dir_fd`, if given. Links in the folder's path are followed; a
@@ -252,6 +253,8 @@ class PendingFile:
         if not stat.S_ISREG(found.st_mode):
             raise UnsafeLocationError(f"{self.path} is a FIFO, socket or device; nothing was written to it")
         if not self.overwrite:
+            # A kill between the link and the removal of the pending name leaves both.
+            reap(self._folder, self._name)
             raise AlreadyExistsError(f"{self.path} exists already")
         if self._mode is None:
             self._mode = stat.S_IMODE(found.st_mode) & 0o777
