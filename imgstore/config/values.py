@@ -143,7 +143,7 @@ class StoreOptions:
             if group != DEFAULTS or name in LAYER_NAMES:
                 return value
             return [option.type(each) for each in value] if option.multi else option.type(value[-1])
-        except cfg.TemplateSubstitutionError:
+        except (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError):
             why = ": '$' in a value names another option; '$$' stands for itself"
         except (cfg.Error, ValueError) as exc:
             # oslo.config wraps what the option's type said
