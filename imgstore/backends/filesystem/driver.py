@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ClassVar
-
-from oslo_config import cfg
 
 from imgstore.backends.filesystem import options
 from imgstore.backends.filesystem.copier import FilesystemCopier
@@ -21,6 +18,7 @@ from imgstore.backends.filesystem.writer import FilesystemWriter
 from imgstore.errors import ImgstoreError
 from imgstore.model import Call, ObjectInfo, Version
 from imgstore.publish import file_error
+from imgstore.steps import Step
 from imgstore.store import Store, unknown
 from imgstore.stream import Opened
 
@@ -38,7 +36,7 @@ class FilesystemStore(Store):
     may hold the key.
     """
 
-    OPTIONS: ClassVar[Sequence[cfg.Opt]] = options.OPTIONS
+    OPTIONS = options.OPTIONS
 
     def __init__(
         self,
@@ -58,6 +56,17 @@ class FilesystemStore(Store):
         self.extents: FilesystemExtents = FilesystemExtents(self, self._directories)
         self.copier: FilesystemCopier = FilesystemCopier(placing)
         self.space: FilesystemSpace = FilesystemSpace(self, self._directories)
+
+    @property
+    def location(self) -> str:
+        """Where the images are."""
+        return ", ".join(each.path for each in self._directories.ordered)
+
+    def steps(self, key: str | None) -> Sequence[Step]:
+        """Gives a look at each data directory (`imgstore.steps`)."""
+        from imgstore.backends.filesystem.check import steps
+
+        return steps(self._directories.ordered)
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         reader = self._reader(key, version, call)

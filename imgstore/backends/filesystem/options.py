@@ -4,53 +4,62 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Final
-
-from oslo_config import cfg
+from typing import TYPE_CHECKING, Final
 
 from imgstore.backends.filesystem.directories import DataDirectory
 from imgstore.errors import ConfigError
+from imgstore.store import LazyOptions
 
-OPTIONS: Final = (
-    cfg.StrOpt(
-        "data_dir",
-        help="The folder that holds the images. The key of an image is its path below it; folders in keys "
-        "are made and removed as images come and go. It may be a link itself; links below it are never "
-        "followed, and only regular files are images. The folder '.imgstore' in it, and names like "
-        "'.NAME.0123456789abcdef.part', are the driver's own. Either this option or data_dirs is needed.",
-        sample_default="/var/lib/imgstore/images",
-    ),
-    cfg.MultiStrOpt(
-        "data_dirs",
-        help="A folder that holds images, as 'PATH:PRIORITY' or 'PATH' with the priority 0; may be given "
-        "several times, for example once for each disk. A new image goes to the folder with the highest "
-        "priority among those with room for it, and among equals to the one with most room. Reads look "
-        "everywhere, highest priority first. Images are not moved when priorities change. A folder that is "
-        "not there is an error for new images and for listings, never an image that is not found; images in "
-        "the others can be read. Excludes data_dir.",
-        sample_default=["/mnt/fast/images:200", "/mnt/large/images:100"],
-    ),
-    cfg.BoolOpt(
-        "create_data_dir",
-        default=False,
-        help="Whether a data directory that is not there is made at first use. Leave it off where the "
-        "directory is on a disk that is mounted: images would fill the disk below while it is not.",
-    ),
-    cfg.BoolOpt(
-        "thin",
-        default=False,
-        help="Whether blocks of zeros are left out on the disk when an image is stored: they become holes, "
-        "which take no room and read as zeros. It costs next to nothing. What a source says are holes is "
-        "left out in any case.",
-    ),
-    cfg.StrOpt(
-        "file_mode",
-        help="The permissions of the files of images, in octal. Without it they are what the umask of the "
-        "process leaves of 0666, and a file that is replaced hands on its own. The owner must be able to "
-        "read.",
-        sample_default="0640",
-    ),
-)
+if TYPE_CHECKING:
+    from oslo_config.cfg import Opt
+
+
+def _options() -> Sequence[Opt]:
+    from oslo_config import cfg
+
+    return (
+        cfg.StrOpt(
+            "data_dir",
+            help="The folder that holds the images. The key of an image is its path below it; folders in "
+            "keys are made and removed as images come and go. It may be a link itself; links below it are "
+            "never followed, and only regular files are images. The folder '.imgstore' in it, and names like "
+            "'.NAME.0123456789abcdef.part', are the driver's own. Either this option or data_dirs is needed.",
+            sample_default="/var/lib/imgstore/images",
+        ),
+        cfg.MultiStrOpt(
+            "data_dirs",
+            help="A folder that holds images, as 'PATH:PRIORITY' or 'PATH' with the priority 0; may be given "
+            "several times, for example once for each disk. A new image goes to the folder with the highest "
+            "priority among those with room for it, and among equals to the one with most room. Reads look "
+            "everywhere, highest priority first. Images are not moved when priorities change. A folder that "
+            "is not there is an error for new images and for listings, never an image that is not found; "
+            "images in the others can be read. Excludes data_dir.",
+            sample_default=["/mnt/fast/images:200", "/mnt/large/images:100"],
+        ),
+        cfg.BoolOpt(
+            "create_data_dir",
+            default=False,
+            help="Whether a data directory that is not there is made at first use. Leave it off where the "
+            "directory is on a disk that is mounted: images would fill the disk below while it is not.",
+        ),
+        cfg.BoolOpt(
+            "thin",
+            default=False,
+            help="Whether blocks of zeros are left out on the disk when an image is stored: they become "
+            "holes, which take no room and read as zeros. It costs next to nothing. What a source says are "
+            "holes is left out in any case.",
+        ),
+        cfg.StrOpt(
+            "file_mode",
+            help="The permissions of the files of images, in octal. Without it they are what the umask of "
+            "the process leaves of 0666, and a file that is replaced hands on its own. The owner must be "
+            "able to read.",
+            sample_default="0640",
+        ),
+    )
+
+
+OPTIONS: Final = LazyOptions(_options)
 
 
 def directories(

@@ -25,7 +25,7 @@ from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 from imgstore.publish import link_or_rename, sync_folder
 from imgstore.store import Upload, UploadLimits
 
-# Files have no parts, and so no limits; but the log is read for each part, 20 ms where it has 10,000.
+# Files have no parts, and so no limits; but the log is read for each part: 50 ms of 10,000.
 LIMITS: Final = UploadLimits(min_part=1, max_part=1 << 40, max_parts=10_000, ordered=False)
 # An answer is kept for whoever asks for it again: a process that was down over a long weekend, say.
 _REMEMBERED: Final = 7 * 86400.0

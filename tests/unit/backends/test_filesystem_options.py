@@ -1,0 +1,135 @@
+"""The options of the filesystem driver, its reserved names, and the search for zeros."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgstore.backends.filesystem import FilesystemStore, names, options, sparse
+from imgstore.errors import ConfigError, UnsafeLocationError
+
+
+def test_options_are_the_arguments():
+    wanted = {
+        name: each.default
+        for name, each in inspect.signature(FilesystemStore).parameters.items()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert {each.dest: each.default for each in FilesystemStore.OPTIONS} == wanted
+    assert all(len(each.help) > 80 for each in FilesystemStore.OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "given_, path, priority",
+    [
+        ("/a", "/a", 0),
+        ("/a:7", "/a", 7),
+        ("/a:-7", "/a", -7),
+        ("/a:b", "/a:b", 0),
+        ("/a:b:3", "/a:b", 3),
+        ("/a:", "/a:", 0),
+        ("rel:1", "rel", 1),
+    ],
+)
+def test_a_directory_and_its_priority(given_, path, priority):
+    (found,) = options.directories(None, [given_], create=True)
+    assert (found.path, found.priority, found.create) == (path, priority, True)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ({}, "either data_dir or data_dirs is needed"),
+        ({"data_dir": ""}, "either data_dir or data_dirs is needed"),
+        ({"data_dirs": []}, "either data_dir or data_dirs is needed"),
+        ({"data_dir": "/a", "data_dirs": ["/b"]}, "data_dir and data_dirs exclude each other"),
+        ({"data_dirs": [":5"]}, "':5' has no path"),
+        ({"data_dirs": ["/a", ""]}, "'' has no path"),
+        ({"data_dirs": ["/a:5", "/b", "/a/"]}, "names /a more than once"),
+        ({"data_dir": "/a", "file_mode": "rw"}, "file_mode is 'rw'; it is octal"),
+        ({"data_dir": "/a", "file_mode": "0999"}, "file_mode is '0999'"),
+        ({"data_dir": "/a", "file_mode": "1777"}, "at most 777"),
+        ({"data_dir": "/a", "file_mode": "-1"}, "file_mode is '-1'"),
+        ({"data_dir": "/a", "file_mode": "0240"}, "lets the owner read"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments, said):
+    with pytest.raises(ConfigError) as failure:
+        FilesystemStore(**arguments)
+    assert said in str(failure.value)
+
+
+@pytest.mark.parametrize("given_, bits", [(None, None), ("0640", 0o640), ("600", 0o600), ("0o400", 0o400)])
+def test_the_mode_is_octal(given_, bits):
+    assert options.mode(given_) == bits
+
+
+def test_building_does_no_input_or_output(monkeypatch):
+    for name in ("open", "stat", "lstat", "mkdir", "makedirs", "statvfs", "scandir"):
+        monkeypatch.setattr(f"os.{name}", None)
+    FilesystemStore(data_dirs=["/nowhere/a:1", "/nowhere/b"], create_data_dir=True, file_mode="0600")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ".imgstore",
+        ".imgstore/lock",
+        ".imgstore/uploads/x",
+        ".disk.0123456789abcdef.part",
+        "a/.disk.0123456789abcdef.part",
+        ".disk.0123456789abcdef.part/b",
+        "x" * 256,
+        "a/" + "\N{EURO SIGN}" * 86,
+    ],
+)
+def test_reserved_and_overlong_names_are_no_keys(key):
+    with pytest.raises(UnsafeLocationError) as failure:
+        names.split(key)
+    assert failure.value.key == key
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["a/.imgstore", ".imgstores", ".disk.0123456789abcde.part", "disk.0123456789abcdef.part", "x" * 255],
+)
+def test_what_only_looks_like_one_is_a_key(key):
+    folders, name = names.split(key)
+    assert "/".join([*folders, name]) == key
+
+
+BLOCK = sparse.BLOCK
+
+
+@given(
+    # around a block's length the edges matter
+    stretches=st.lists(
+        st.tuples(st.booleans(), st.one_of(st.integers(1, 3 * BLOCK), st.sampled_from([BLOCK, 1 << 16]))),
+        min_size=1,
+        max_size=8,
+    ),
+    offset=st.integers(0, 3 * BLOCK),
+)
+def test_runs_tell_every_block_of_zeros_and_no_data_as_zeros(stretches, offset):
+    piece = b"".join((b"\0" if zero else b"x") * count for zero, count in stretches)
+    runs = list(sparse.runs(piece, offset))
+    assert [start for _, start, _ in runs] == [0, *(stop for _, _, stop in runs[:-1])]
+    assert runs[-1][2] == len(piece)
+    assert all(a[0] is not b[0] for a, b in itertools.pairwise(runs))
+    left_out = set()
+    for zero, start, stop in runs:
+        if zero:
+            assert not piece[start:stop].strip(b"\0")
+            left_out.update(range(start, stop))
+    for block in range(-offset % BLOCK, len(piece) - BLOCK + 1, BLOCK):
+        if not piece[block : block + BLOCK].strip(b"\0"):
+            assert block in left_out
+            assert block + BLOCK - 1 in left_out
+
+
+def test_runs_of_nothing_are_none():
+    assert list(sparse.runs(b"", 5)) == []
