@@ -168,9 +168,11 @@ class RangeFile(io.RawIOBase):
         """
         if size is None or size < 0:
             return self.readall()
-        data = bytearray(min(size, self._left))
-        self._read(memoryview(data))
-        return bytes(data)
+        # Filled in place and handed out as it is; bytes(bytearray()) would hold an image's worth twice.
+        data = io.BytesIO(bytes(min(size, self._left)))
+        with data.getbuffer() as view:
+            self._read(view)
+        return data.getvalue()
 
     def readall(self) -> bytes:
         """Gives all that is left, with at most one request. Raises: as `readinto`; MemoryError."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tarfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -17,15 +19,21 @@ from imgstore import (
     CancelToken,
     Event,
     ObjectInfo,
+    RangeFile,
     Store,
     StoreRef,
     Stores,
+    open_image,
     open_stores,
 )
 from imgstore.backends.http import HttpStore
 from imgstore.backends.memory import MemoryStore
 from imgstore.config import load
 from imgstore.errors import DigestMismatchError, ImgstoreError, NotFoundError, StoreError, TransientError
+from imgstore.integrations import observers
+from imgstore.integrations.logs import LogObserver
+from imgstore.integrations.opentelemetry import OpenTelemetryObserver
+from imgstore.integrations.prometheus import PrometheusObserver
 from imgstore.model import Part
 from imgstore.ranges import RangeSet
 from imgstore.secret import Secret, SecretFile, reveal
@@ -84,6 +92,29 @@ def facets(store: Store) -> None:
             assert_type(info, ObjectInfo)
     if store.space is not None:
         assert_type(store.space.free(), "int | None")
+
+
+def files(store: Store) -> None:
+    with open_image(store, "images/disk", version="v1", read_ahead=1 << 20) as file:
+        assert_type(file, RangeFile)
+        assert_type(file.read(10), bytes)
+        assert_type(file.readinto(bytearray(10)), int)
+        assert_type(file.seek(-1, io.SEEK_END), int)
+        assert_type(file.info, ObjectInfo)
+        assert_type(file.size, int)
+        io.BufferedReader(file).peek()
+        zipfile.ZipFile(file).namelist()
+        with tarfile.open(fileobj=file) as archive:
+            assert_type(archive.getnames(), list[str])
+    imgstore.open_image(store, "images/disk", "v1")  # type: ignore[call-arg]
+    imgstore.open_image(store, "images/disk", version=ANY)  # type: ignore[arg-type]
+
+
+def observed() -> None:
+    observe = observers(LogObserver(), PrometheusObserver(), OpenTelemetryObserver())
+    assert_type(Call(observe=observe), Call)
+    observe("opened")  # type: ignore[arg-type]
+    PrometheusObserver("registry")  # type: ignore[arg-type]
 
 
 def memory() -> None:

@@ -263,6 +263,18 @@ def test_memory_is_the_read_ahead_whatever_the_image(store):
     assert MI <= peak <= MI + 64 * KI
 
 
+def test_a_large_read_takes_the_memory_of_what_it_gives(store):
+    with open_image(store, "disk") as file:
+        tracemalloc.start()
+        try:
+            data = file.read(8 * MI)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert data == IMAGE[: 8 * MI]
+    assert peak <= 8 * MI + 64 * KI
+
+
 def test_a_replaced_image_is_refused_for_good(store):
     with open_image(store, "disk") as file:
         file.read(10)
