@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from fractions import Fraction
 from typing import Final
 
@@ -18,6 +19,8 @@ def parse_size(text: str) -> int:
 
     Raises: ValueError that says what would do.
     """
+    if text.strip().startswith("-"):
+        raise ValueError("a size is a number from 0 up; bytes count from the start of the image")
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError("a size is a number with K, M, G or T behind it if you like: 4096, 10M, 1.5GiB")
@@ -35,6 +38,8 @@ def parse_seconds(text: str) -> float:
 
     Raises: ValueError that says what would do.
     """
+    if text.strip().startswith("-"):
+        raise ValueError("a time is a number of seconds from 0 up")
     found = _SECONDS.fullmatch(text.strip())
     if found is None:
         raise ValueError("a time is a number of seconds, or has s, m, h or d behind it: 15, 0.5, 10m")
@@ -63,6 +68,14 @@ def show_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def show_time(seconds: float) -> str:
+    """Gives a point in time, in POSIX seconds, as `2026-01-31 08:15:00 UTC`."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} s after 1970"
 
 
 def show_count(count: int, noun: str) -> str:

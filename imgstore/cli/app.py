@@ -10,28 +10,52 @@ from typing import Any
 import click
 
 from imgstore.cli import status
-from imgstore.cli.options import debug_option, wants_json
+from imgstore.cli.options import config_option, debug_option, wants_json
 from imgstore.cli.output import Terminal
 from imgstore.cli.signals import interruptible
 from imgstore.errors import ConfigError
 
-_COMMANDS = {"cat": "imgstore.cli.cat", "cp": "imgstore.cli.cp", "stat": "imgstore.cli.stat"}
+_COMMANDS = ("cat", "check", "completion", "cp", "ls", "rm", "stat", "stores")
+
+_STATUSES = (
+    ("0", "done"),
+    ("1", "anything else: TLS, a broken medium, what a store cannot do"),
+    ("2", "usage or configuration"),
+    ("3", "not found"),
+    ("4", "integrity: a digest does not match, or none can be told"),
+    ("5", "the image changed meanwhile, or is of another version"),
+    ("6", "tries or time used up"),
+    ("7", "permission or authentication"),
+    ("8", "no space"),
+    ("9", "refused as unsafe"),
+    ("10", "exists already"),
+    ("11", "in use or locked"),
+    ("130", "interrupted"),
+)
 
 
 class _Commands(click.Group):
     """Imports a subcommand when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return list(_COMMANDS)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit status"):
+            formatter.write_dl(_STATUSES)
+        with formatter.section("Completion in the shell"):
+            formatter.write_text('eval "$(imgstore completion bash)"; likewise zsh and fish')
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        command: click.Command | None = getattr(importlib.import_module(module), cmd_name) if module else None
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"imgstore.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's
-    if value:
+    if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
         click.echo(f"imgstore {version('imgstore')}")
@@ -44,15 +68,14 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # no
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
 )
+@config_option
 @debug_option
 def imgstore() -> None:
-    """Move disk and VM images: exactly the right bytes, or a clear error.
+    """Keep and move disk and VM images: exactly the right bytes, or a clear error.
 
-    A location is a path, an http:// or https:// URL, or - for standard input or output. A path with a colon
-    in it is written ./a:b.
-
-    Exit status: 0 done, 1 other, 2 usage, 3 not found, 4 wrong digest, 5 version changed, 6 gave up trying,
-    7 permission, 8 no space, 9 unsafe, 10 exists, 11 in use, 130 interrupted.
+    A location is a path; an http:// or https:// URL; STORE:KEY, an image in a configured store; or - for
+    standard input or output. A path with a colon in it is written ./a:b. Without any configuration there is
+    one store, local, in the user's data directory.
     """
 
 
@@ -61,6 +84,10 @@ def run(argv: Sequence[str]) -> int:
     terminal = Terminal(_open_standard())
     if wants_json(argv):
         terminal.json = dict
+    if "_IMGSTORE_COMPLETE" in os.environ:
+        from imgstore.cli.completion import register
+
+        register()
     with interruptible():
         try:
             result: Any = imgstore.main(list(argv), prog_name="imgstore", standalone_mode=False, obj=terminal)

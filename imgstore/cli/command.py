@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -11,19 +12,30 @@ from imgstore.cli.status import DONE
 
 
 class Command(click.Command):
-    """Runs its function and gives the exit status.
+    """Runs its function and gives the exit status: what the function gives, or done.
 
     Errors are told here and not by click, which takes every OSError with EPIPE, so also a lost connection,
     for a closed standard output.
     """
 
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **options: Any) -> None:
+        """Takes what click does, and `examples` of use for the help."""
+        super().__init__(*args, **options)
+        self._examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self._examples:
+            with formatter.section("Examples"):
+                for each in self._examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{each}\n")
+
     def invoke(self, ctx: click.Context) -> Any:
         terminal = ctx.ensure_object(Terminal)
         try:
             with terminal.logging():
-                super().invoke(ctx)
+                status = super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
             raise
         except BaseException as exc:  # noqa: BLE001 - told, with a status
             return terminal.failed(exc)
-        return DONE
+        return DONE if status is None else status

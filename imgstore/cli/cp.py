@@ -5,25 +5,46 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgstore.cli.command import Command
-from imgstore.cli.location import Location, same_file
+from imgstore.cli.configured import needed
+from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
-from imgstore.cli.options import LOCATION, json_option, source_options
+from imgstore.cli.options import LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
-from imgstore.cli.source import check_output, opened
-from imgstore.errors import ConfigError, OperationCancelledError, StorageIOError
+from imgstore.cli.source import Source, check_named, check_output, opened
+from imgstore.errors import (
+    AlreadyExistsError,
+    ConfigError,
+    NotFoundError,
+    OperationCancelledError,
+    PermissionDeniedError,
+    StorageIOError,
+    UnsupportedError,
+)
 from imgstore.model import Call
+from imgstore.store import Store
 
 if TYPE_CHECKING:
     from imgstore.transfer.copy import Target
+    from imgstore.transfer.progress import Report
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=(
+        "imgstore cp https://example.org/disk.img disk.img",
+        "imgstore cp disk.img disks:debian/12.raw",
+        "imgstore cp disks:debian/12.raw cold:debian/",
+        "qemu-img convert -O raw a.qcow2 /dev/stdout | imgstore cp - disks:a.raw",
+    ),
+)
 @click.argument("source", type=LOCATION, metavar="SRC")
 @click.argument("target", type=LOCATION, metavar="DST")
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
@@ -40,33 +61,24 @@ if TYPE_CHECKING:
 def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) -> None:
     """Copy the image SRC to DST.
 
-    SRC is a path, a URL or - for standard input; DST a path or - for standard output. A copy onto a path
-    appears there only when it is complete and on the disk; until then nothing is there, or the old file is.
+    SRC is a path, a URL, STORE:KEY or - for standard input; DST a path, STORE:KEY or - for standard output. A
+    DST that is STORE: or ends in a slash, as STORE:PREFIX/, gets the last part of SRC's name added. A copy
+    onto a path or into a store appears there only when it is complete and on the disk; until then nothing is
+    there, or the old image is. A copy inside one store is left to the store, where it can do that.
 
     With --json the last line on standard output is an object with bytes, received, refetched, attempts,
     resumes, stalls, repaired_chunks, sources, seconds and digests; after a failure also error.
     """
-    from imgstore.transfer.copy import copy
     from imgstore.transfer.progress import Report
 
-    _check(source, target, given, terminal)
     report = Report()
     if given["as_json"]:
         terminal.json = report.as_dict
-    mode = "none" if given["no_progress"] else given["progress"]
-    observe = json_events(mode, terminal, report)
-    out: Any = None
     try:
-        with contextlib.ExitStack() as stack:
-            origin = stack.enter_context(opened(source, given, terminal, observe))
-            out = stack.enter_context(_target(target, origin.call, overwrite=given["force"]))
-            stack.enter_context(shown(report, terminal, mode, origin.name))
-            with origin.open() as stream:
-                copy(stream, out, report=report, digest=given["as_json"])
-    except KeyboardInterrupt:
-        if getattr(out, "published", False):
-            raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None
-        raise
+        with needed([source, target], terminal, layer_settings(given)) as stores:
+            target = _completed(source, target)
+            _check(source, target, given, terminal)
+            _copy(source, target, given, terminal, stores=stores, report=report)
     except BrokenPipeError as exc:
         raise StorageIOError(
             f"the reader of standard output went away after {report.bytes} bytes", errno=errno.EPIPE
@@ -77,11 +89,28 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
         terminal.print_json(report.as_dict())
 
 
+def _completed(source: Location, target: Location) -> Location:
+    """Gives the target with the name of the source where it names a place in a store and no image.
+
+    Raises: ConfigError where the source has no name.
+    """
+    if target.kind != "store" or (target.key and not target.key.endswith("/")):
+        return target
+    if not source.name:
+        raise ConfigError(f"{target.shown} names no image, and {source.shown} has no name to give it")
+    return in_store(target.store, target.key + source.name)
+
+
 def _check(source: Location, target: Location, given: dict[str, Any], terminal: Terminal) -> None:
     """Refuses, before anything is opened, what cannot be meant. Raises: ConfigError."""
     if target.kind == "url":
-        raise ConfigError(f"{target.shown}: copies go to a path or -; this version does not write to URLs")
-    if target.kind == "standard":
+        raise ConfigError(
+            f"{target.shown}: copies go to a path or -, or into a store; this version does not write to URLs"
+        )
+    if target.kind == "store":
+        if source == target:
+            raise ConfigError(f"{source.shown} and {target.shown} are one image; there is nothing to copy")
+    elif target.kind == "standard":
         if given["as_json"]:
             terminal.json = None  # the object would be taken for the image
             raise ConfigError("--json and the image would both go to standard output; give DST a path")
@@ -89,11 +118,38 @@ def _check(source: Location, target: Location, given: dict[str, Any], terminal: 
             raise ConfigError("--force replaces a file; there is none in standard output")
         check_output(source, terminal)
     elif os.path.isdir(target.text):
-        name = os.path.basename(source.shown.partition("?")[0])
-        example = os.path.join(target.text, name if source.kind != "standard" and name else "NAME")
+        example = os.path.join(target.text, source.name or "NAME")
         raise ConfigError(f"{target.text} is a folder; name the file in it, such as {example}")
     elif source.kind == "path" and same_file(source.text, target.text):
         raise ConfigError(f"{source.text} and {target.text} are one file; there is nothing to copy")
+
+
+def _copy(
+    source: Location,
+    target: Location,
+    given: dict[str, Any],
+    terminal: Terminal,
+    *,
+    stores: Mapping[str, Store],
+    report: Report,
+) -> None:
+    mode = "none" if given["no_progress"] else given["progress"]
+    with ExitStack() as stack:
+        origin = stack.enter_context(
+            opened(source, given, terminal, stores, json_events(mode, terminal, report))
+        )
+        if target.kind != "store":
+            out = stack.enter_context(_target(target, origin.call, overwrite=given["force"]))
+            stack.enter_context(shown(report, terminal, mode, origin.name))
+            _download(origin, target, out, report, digest=given["as_json"])
+            return
+        store = stores[target.store]
+        _admit(store, target, origin.call, overwrite=given["force"])
+        stack.enter_context(shown(report, terminal, mode, origin.name))
+        if origin.store is store and store.copier is not None:
+            _copy_inside(store, origin, target.key, report, overwrite=given["force"])
+        else:
+            _upload(store, origin, target.key, report, overwrite=given["force"], digest=given["as_json"])
 
 
 def _target(target: Location, call: Call, *, overwrite: bool) -> AbstractContextManager[Target]:
@@ -103,3 +159,48 @@ def _target(target: Location, call: Call, *, overwrite: bool) -> AbstractContext
     if target.kind == "standard":
         return contextlib.nullcontext(StandardOutput(call=call))
     return PendingFile(target.text, overwrite=overwrite)
+
+
+def _download(origin: Source, target: Location, out: Target, report: Report, *, digest: bool) -> None:
+    from imgstore.transfer.copy import copy
+
+    try:
+        with origin.open() as stream:
+            copy(stream, out, report=report, digest=digest)
+    except KeyboardInterrupt:
+        if getattr(out, "published", False):
+            raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None
+        raise
+
+
+def _admit(store: Store, target: Location, call: Call, *, overwrite: bool) -> None:
+    """Refuses a target that is taken before the image is moved: some stores tell only after that.
+
+    Raises: UnsupportedError for a store that is only read, AlreadyExistsError; as `Store.stat`.
+    """
+    check_named(target)
+    if store.writer is None:
+        raise UnsupportedError("the store is only read; it takes no images", store=target.store)
+    if overwrite:
+        return
+    # Who may write there, but not look, hears of it at the end.
+    with contextlib.suppress(NotFoundError, PermissionDeniedError):
+        store.stat(target.key, call=call)
+        raise AlreadyExistsError(f"{target.shown} exists already", key=target.key, store=target.store)
+
+
+def _copy_inside(store: Store, origin: Source, key: str, report: Report, *, overwrite: bool) -> None:
+    """Leaves the copy to the store: no byte passes through here, and none is hashed."""
+    if store.copier is not None:
+        info = store.copier.copy(origin.key, key, overwrite=overwrite, call=origin.call)
+        report.total = info.size
+        report.delivered(info.size or 0)
+
+
+def _upload(store: Store, origin: Source, key: str, report: Report, *, overwrite: bool, digest: bool) -> None:
+    from imgstore.transfer.upload import upload
+
+    # The events of the source are the report's; those of the target would be counted among them.
+    call = replace(origin.call, observe=None)
+    with origin.open() as stream:
+        upload(stream, store, key, report=report, overwrite=overwrite, digest=digest, call=call)

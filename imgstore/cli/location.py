@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from imgstore.errors import ConfigError, redact_url
 
@@ -14,6 +15,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # A URL with a typing error may hold a password or a signature: it is not repeated.
 _NEARLY_URL = re.compile(r"https?[:/]", re.IGNORECASE)
 _NAMED = re.compile(r"([^/:]*):(.*)", re.DOTALL)
+_STORE = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")  # what a configuration takes for a name
 
 _ABSENT = {
     "s3": "this version has no S3 driver; a presigned https:// URL of the object works",
@@ -26,29 +28,52 @@ _ABSENT = {
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place by kind: `text` is the path or URL, `shown` what messages call it: no secret is in it."""
+    """A place by kind: `text` is the path or URL, `shown` what messages call it: no secret is in it.
 
-    kind: Literal["path", "url", "standard"]
+    One in a store has the store's name and a key, which may be empty or the beginning of one. Until the store
+    is known to be configured, `shown` may be a URL without its scheme, and is not to be shown.
+    """
+
+    kind: Literal["path", "url", "standard", "store"]
     text: str
     shown: str
+    store: str = ""
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The last part of it, as a file would be called; empty where there is none."""
+        if self.kind == "url":
+            return unquote(urlsplit(self.text).path.rpartition("/")[2])
+        if self.kind == "store":
+            return self.key.rpartition("/")[2]
+        return "" if self.kind == "standard" else os.path.basename(self.text)
 
 
 def parse(text: str) -> Location:
-    """Tells what `text` names: `-`, a URL or a path.
+    """Tells what `text` names: `-`, a URL, a path, or NAME:KEY in a store, configured or not.
 
     Raises: ConfigError for what names nothing that this version can reach, saying what would do.
     """
     if text == "-":
         return Location("standard", text, "-")
     if not text:
-        raise ConfigError("a location is empty; it is a path, a URL or - for standard input or output")
+        raise ConfigError("a location is empty; it is a path, a URL or -, or STORE:KEY")
     if scheme := _SCHEME.match(text):
         return _url(text, scheme[1].lower())
     if _NEARLY_URL.match(text):
         raise ConfigError("that is neither a URL nor a path; a URL is written https://HOST/PATH")
     if named := _NAMED.fullmatch(text):
-        raise ConfigError(_unknown_store(named[1], named[2]))
+        if not _STORE.fullmatch(named[1]):
+            raise ConfigError(unknown_store(named[1], named[2]))
+        return in_store(named[1], named[2])
     return Location("path", text, text)
+
+
+def in_store(store: str, key: str) -> Location:
+    """Gives the place of `key` in a store."""
+    text = f"{store}:{key}"
+    return Location("store", text, text, store, key)
 
 
 def same_file(one: str, other: str) -> bool:
@@ -77,10 +102,14 @@ def _url(text: str, scheme: str) -> Location:
     return Location("url", text, shown)
 
 
-def _unknown_store(name: str, key: str) -> str:
+def unknown_store(name: str, key: str, stores: Iterable[str] = ()) -> str:
+    """Says that there is no store `name`, what `stores` there are, and what may have been meant instead."""
     if "@" in key or "?" in key:  # as in a URL that lost its scheme, and may hold a secret
         return (
             "that is neither a URL nor a path; a URL is written https://HOST/PATH, a path with a colon ./a:b"
         )
-    path = f"a path with a colon is written ./{name}:{key}"
-    return f"there is no store {name!r}: none is configured; {path}"
+    known = ", ".join(stores)
+    return (
+        f"there is no store {name!r}{f' (there are: {known})' if known else ''}; "
+        f"a path with a colon is written ./{name}:{key}"
+    )

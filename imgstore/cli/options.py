@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -42,6 +42,7 @@ class _Amount(_Type):
 
 class _Location(_Type):
     name = "location"
+    in_stores = False
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
         return value if isinstance(value, Location) else parse(value)
@@ -49,10 +50,37 @@ class _Location(_Type):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="file")]
+        from imgstore.cli.offers import locations
+
+        return locations(ctx.ensure_object(Terminal), incomplete, in_stores=self.in_stores)
+
+
+class _Stored(_Location):
+    """A location that can only be in a store."""
+
+    in_stores = True
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
+        location = super().convert(value, param, ctx)
+        if location.kind == "store":
+            return location
+        raise ConfigError(f"{location.shown} is not in a store; what is, is written STORE:KEY")
+
+
+class _StoreName(_Type):
+    name = "store"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from imgstore.cli.offers import stores
+
+        return stores(ctx.ensure_object(Terminal), incomplete)
 
 
 LOCATION = _Location()
+STORED = _Stored()
+STORE = _StoreName()
 SIZE = _Amount("SIZE", parse_size, least=0)
 POSITIVE_SIZE = _Amount("SIZE", parse_size)
 SECONDS = _Amount("SECONDS", parse_seconds)
@@ -72,6 +100,22 @@ debug_option = click.option(
     help="Log every step, and show where an error comes from.",
 )
 
+
+def _config_file(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Terminal).config_file = value
+
+
+config_option = click.option(
+    "--config-file",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    expose_value=False,
+    callback=_config_file,
+    help="Which stores there are. [default: $IMGSTORE_CONFIG, else ~/.imgstore/imgstore.conf, else "
+    "/etc/imgstore/imgstore.conf, else one store, local]",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
 
 
@@ -83,9 +127,11 @@ def _seconds(name: str, told: str) -> Callable[[F], F]:
     return click.option(name, type=SECONDS, metavar="SECONDS", help=told)
 
 
+timeout_option = _seconds("--timeout", "Give up after this time in all.")
+
 _SOURCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _seconds("--stall-timeout", "Reconnect when data has only trickled for this long. [default: 15]"),
-    _seconds("--timeout", "Give up after this time in all."),
+    timeout_option,
     click.option("--limit-rate", type=POSITIVE_SIZE, metavar="RATE", help="Bytes a second, such as 10M."),
     click.option("--no-resume", is_flag=True, help="Fail at the first break instead of going on."),
     click.option(
@@ -117,9 +163,28 @@ _SOURCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def source_options(function: F) -> F:
     """Adds the options of commands that read an image."""
-    for option in reversed((*_SOURCE_OPTIONS, debug_option)):
+    for option in reversed((*_SOURCE_OPTIONS, config_option, debug_option)):
         function = option(function)
     return function
+
+
+def store_options(function: F) -> F:
+    """Adds the options of commands that work on configured stores."""
+    for option in reversed((config_option, debug_option)):
+        function = option(function)
+    return function
+
+
+def layer_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives the settings of the layers that the options of a source ask for."""
+    settings: dict[str, Any] = {}
+    if given["limit_rate"] is not None:
+        settings["rate_limit"] = given["limit_rate"]
+    if given["stall_timeout"] is not None:
+        settings["stall_timeout"] = given["stall_timeout"]
+    if given["no_resume"]:
+        settings["resume_attempts"] = 0
+    return settings
 
 
 def read_secret(path: str, what: str) -> str:

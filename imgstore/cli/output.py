@@ -10,11 +10,18 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from imgstore.cli.status import exit_status
-from imgstore.errors import AlreadyExistsError, ConfigError, ImgstoreError, StoreError, redact_url
+from imgstore.errors import (
+    AlreadyExistsError,
+    ConfigError,
+    ImgstoreError,
+    OperationCancelledError,
+    StoreError,
+    redact_url,
+)
 
 # The resumes are told by the meter and the report; their warnings would say it a third time.
 _QUIET: Final = "imgstore.layers.resume"
@@ -44,6 +51,9 @@ class Terminal:
         """Takes the standard descriptors that were closed when the process started."""
         self.closed = closed
         self.debug = False
+        self.config_file: str | None = None
+        self.conf: Any = None  # the configuration, once it is read
+        self.stores: frozenset[str] = frozenset()  # the configured ones, once they are open
         self.where: str | None = None  # what is read
         self.json: Callable[[], dict[str, Any]] | None = None  # gives the final object as far as it is known
         self.write_line: Callable[[str], None] = _write_error_line
@@ -69,35 +79,58 @@ class Terminal:
 
         Raises: ConfigError when it is closed; NoSpaceError, StorageIOError.
         """
+        self.print_lines([text])
+
+    def print_lines(self, lines: Iterable[str]) -> bool:
+        """Writes lines to standard output as they come; tells whether its reader took all of them.
+
+        Those that came before one that cannot be had are written. Raises: as `print`; what `lines` does.
+        """
         if 1 in self.closed:
             raise ConfigError("standard output is closed")
+        taken = True
         try:
-            sys.stdout.write(f"{text}\n")
-            sys.stdout.flush()
-        except OSError as exc:
-            # What is still buffered would fail again, and louder, when the interpreter ends.
-            _drop_output()
-            if exc.errno != errno.EPIPE:
-                from imgstore.publish import file_error
-
-                raise file_error(exc, "cannot write to standard output") from exc
+            for line in lines:
+                if not (taken := _written(sys.stdout.write, f"{line}\n")):
+                    break
+        finally:
+            taken = _written(sys.stdout.flush) and taken
+        return taken
 
     def print_json(self, what: Mapping[str, Any]) -> None:
         """Writes one object on one line to standard output, its strings without secrets."""
+        self.print(self.json_line(what))
+
+    def json_line(self, what: Mapping[str, Any]) -> str:
+        """Gives an object on one line, its strings without secrets."""
         # In the finished text a secret may be part of a number or a name, or stand there escaped.
-        self.print(json.dumps(self._scrubbed_strings(what)))
+        return json.dumps(self._scrubbed_strings(what))
 
     def failed(self, error: BaseException) -> int:
         """Tells of the error that ends the command, and gives the exit status."""
-        status = exit_status(error)
         if self.debug:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self.write_line(printable(self.scrubbed(line)))
-        self.say(sentence(error, self.where))
+        if isinstance(error, KeyboardInterrupt):
+            error = OperationCancelledError("interrupted")
+        self.say(self.sentence(error))
         if self.json is not None:
             with contextlib.suppress(ImgstoreError):  # nothing more can be told
-                self.print_json({**self.json(), "error": {**_fields(error), "status": status}})
-        return status
+                self.print_json({**self.json(), "error": self.fields(error)})
+        return exit_status(error)
+
+    def sentence(self, error: BaseException) -> str:
+        """Gives one line for a person on an error of this run, with the image it is about."""
+        store, key = getattr(error, "store", None), getattr(error, "key", None)
+        if store in self.stores:
+            said = sentence(error, flags=False)
+            where = f"{store}:{key}" if key else store
+            return said if said.startswith(where) else f"{where}: {said}"
+        return sentence(error, self.where, flags=store in {None, self.where})
+
+    def fields(self, error: BaseException) -> dict[str, Any]:
+        """Gives what a program may want to know of an error."""
+        return {**_fields(error), "status": exit_status(error)}
 
     def _scrubbed_strings(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -134,10 +167,11 @@ class _LineHandler(logging.Handler):
             self._terminal.say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
-def sentence(error: BaseException, where: str | None = None) -> str:
-    """Gives one line for a person: what went wrong, of what, and what would do."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
+def sentence(error: BaseException, where: str | None = None, *, flags: bool = True) -> str:
+    """Gives one line for a person: what went wrong, of what, and what would do.
+
+    With `flags`, the options that a driver names are those of the command line.
+    """
     if not isinstance(error, ImgstoreError):
         # The text of a foreign exception may hold anything; --debug shows it scrubbed.
         return f"unexpected {type(error).__name__}; this is a bug: please report it with what --debug shows"
@@ -148,7 +182,7 @@ def sentence(error: BaseException, where: str | None = None) -> str:
         said += _circumstances(error)
     if where and error.key is not None and where not in said:
         said = f"{where}: {said}"
-    return _OPTION.sub(lambda found: _FLAGS.get(found[1], found[0]), said)
+    return _OPTION.sub(lambda found: _FLAGS.get(found[1], found[0]), said) if flags else said
 
 
 def _redacted(found: re.Match[str]) -> str:
@@ -184,11 +218,26 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Gives names and values in two aligned columns."""
-    told = list(rows)
-    width = max(len(name) for name, _ in told)
-    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in told)
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Gives rows of equal length in aligned columns."""
+    told = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*told, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in told)
+
+
+def _written(write: Callable[..., object], *text: str) -> bool:
+    """Writes to standard output; tells whether it has a reader. Raises: NoSpaceError, StorageIOError."""
+    try:
+        write(*text)
+    except OSError as exc:
+        # What is still buffered would fail again, and louder, when the interpreter ends.
+        _drop_output()
+        if exc.errno != errno.EPIPE:
+            from imgstore.publish import file_error
+
+            raise file_error(exc, "cannot write to standard output") from exc
+        return False
+    return True
 
 
 def _drop_output() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +72,13 @@ def opened(
     location: Location,
     given: dict[str, Any],
     terminal: Terminal,
+    stores: Mapping[str, Store],
     observe: Callable[[Event], None] | None = None,
 ) -> Iterator[Source]:
-    """Gives the source that `location` and the options make; closed at the end. Nothing is requested."""
+    """Gives the source that `location` and the options make; closed at the end. Nothing is requested.
+
+    `stores` has those of the configuration, if `location` is in one; they stay open.
+    """
     used = [name for name in _HTTP if given[name]]
     if location.kind != "url" and used:
         raise ConfigError(f"--{_flag(used[0])} is for URLs; {location.shown} is none")
@@ -85,10 +89,22 @@ def opened(
     if location.kind == "standard":
         yield _standard(location, given, terminal, call)
         return
+    if location.kind == "store":
+        check_named(location)
+        yield Source(location, stores[location.store], location.key, call, location.name)
+        return
     driver, key, name = _url(location, given, terminal) if location.kind == "url" else _file(location)
     driver.store_id = location.shown
     with _layered(driver, given) as store:
         yield Source(location, store, key, call, name)
+
+
+def check_named(location: Location) -> None:
+    """Refuses a place in a store that names no image. Raises: ConfigError."""
+    if not location.key or location.key.endswith("/"):
+        raise ConfigError(
+            f"{location.shown} names no image; imgstore ls {location.shown} shows the ones there are"
+        )
 
 
 def _standard(location: Location, given: dict[str, Any], terminal: Terminal, call: Call) -> Source:
@@ -103,12 +119,7 @@ def _standard(location: Location, given: dict[str, Any], terminal: Terminal, cal
 def _layered(driver: Store, given: dict[str, Any]) -> Store:
     from imgstore.stack import LayerSettings, build
 
-    settings: dict[str, Any] = {"rate_limit": given["limit_rate"]}
-    if given["stall_timeout"] is not None:
-        settings["stall_timeout"] = given["stall_timeout"]
-    if given["no_resume"]:
-        settings["resume_attempts"] = 0
-    return build(driver, LayerSettings(**settings))
+    return build(driver, LayerSettings(**options.layer_settings(given)))
 
 
 def _file(location: Location) -> tuple[Store, str, str]:
@@ -171,10 +182,18 @@ def _flag(name: str) -> str:
     return {"headers": "header"}.get(name, name).replace("_", "-")
 
 
-def check_output(source: Location, terminal: Terminal) -> None:
-    """Refuses a standard output that is closed, or is `source` itself. Raises: ConfigError."""
+def check_output(source: Location, terminal: Terminal, *, force: bool = False) -> None:
+    """Refuses a standard output that is closed, or is `source` itself, or a terminal unless forced.
+
+    Raises: ConfigError.
+    """
     if 1 in terminal.closed:
         raise ConfigError("standard output is closed")
+    if os.isatty(1) and not force:
+        raise ConfigError(
+            "standard output is a terminal, which the bytes of an image may upset; send them to a file or"
+            " pipe, or use cat --force"
+        )
     if source.kind == "path":
         with contextlib.suppress(OSError):
             out = os.fstat(1)

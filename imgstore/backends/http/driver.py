@@ -35,6 +35,7 @@ from imgstore.backends.http.watch import Watch
 from imgstore.errors import BadReplyError, ConfigError, ImgstoreError, RangeNotSatisfiableError
 from imgstore.model import ANY, ByteRange, Call, ObjectInfo, Version
 from imgstore.secret import Secret
+from imgstore.steps import Step
 from imgstore.store import Store
 from imgstore.stream import Opened
 
@@ -136,6 +137,17 @@ class HttpStore(Store):
 
     def translate(self, exc: Exception) -> ImgstoreError:
         return failure(exc)
+
+    @property
+    def location(self) -> str:
+        """Where the images are, without secrets: a URL, or the program that gives URLs."""
+        return str(self._place)
+
+    def steps(self, key: str | None) -> Sequence[Step]:
+        """Gives the steps to the server (`imgstore.steps`)."""
+        from imgstore.backends.http.check import Way
+
+        return Way(self, key).steps()
 
     def close(self) -> None:
         super().close()

@@ -68,6 +68,9 @@ class UrlCommand:
         self._running: dict[str, _Run] = {}
         self._generations = itertools.count(1)
 
+    def __str__(self) -> str:
+        return f"what {self._words[0]} gives"  # its arguments may hold a secret
+
     def url(self, key: str, watch: Watch, *, stale: int = 0) -> Presigned:
         """Gives a URL for `key` whose generation is above `stale`; runs the command if there is none.
 

@@ -30,6 +30,9 @@ class Place:
     base: Address
     only: str | None = None
 
+    def __str__(self) -> str:
+        return str(self.base)
+
     def address(self, key: str) -> Address:
         """Gives the address of `key`. Raises: NotFoundError."""
         if self.only is None:
