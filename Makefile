@@ -18,7 +18,7 @@ help:
 	@echo "make test-real  the tests against real servers (installs nginx-light by apt if it may)"
 	@echo "make lint       ruff, import-linter, mypy --strict"
 	@echo "make soak       mutants and long runs: minutes to hours"
-	@echo "make bench      the benchmarks"
+	@echo "make bench      speed beside curl, rclone, requests, glance_store ... (installs them where it may)"
 	@echo "make sample     etc/imgstore/imgstore.conf.sample anew, after an option has changed"
 	@echo "make clean      removes what the tools left, and the virtualenvs"
 
@@ -50,8 +50,11 @@ soak: venv
 	$(PY) -m pytest -m soak tests $(ARGS) || [ $$? -eq 5 ]
 	$(PY) tools/soak.py
 
-bench: venv
-	$(PY) -m benchmarks
+# ARGS='http --size 128M --rounds 9' runs less, and then saves nothing.
+bench:
+	@tools/venv "$(VENV)" dev,bench "$(PYTHON)"
+	@tools/bench-peers
+	$(PY) -m benchmarks $(or $(ARGS),--save)
 
 # A driver that was added since is found by its entry point: venv brings those up to date.
 sample: venv

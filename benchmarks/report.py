@@ -112,9 +112,10 @@ def _figure(result: Mapping[str, Any]) -> str:
 def _circumstances(ran: Mapping[str, Any]) -> str:
     machine = ran["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    settings = f"images of {ran['size'] >> 20} MiB, {ran['rounds']} rounds, seed {ran['seed']}"
+    host = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']}, {machine['system']}"
     return (
-        f"{ran['when']}, commit {machine['commit']}; images of {ran['size'] >> 20} MiB, "
-        f"{ran['rounds']} rounds, seed {ran['seed']}; load {ran['load']:.2f} before. {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory']}, {machine['system']}, {machine['kernel']}, Python {machine['python']}.\n\n"
+        f"{ran['when']}, commit {machine['commit']}; {settings}; load {ran['load']:.2f} before. "
+        f"{host}, {machine['kernel']}, Python {machine['python']}.\n\n"
         f"<details><summary>versions</summary>{versions}</details>"
     )
