@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, final, overload
 
 from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import ImgstoreError, PermanentError
@@ -183,6 +184,28 @@ class Space(Protocol):
 
     def free(self, *, call: Call = NO_CALL) -> int | None:
         """Gives the bytes that can still be stored, None where the store does not say."""
+
+
+class LazyOptions(Sequence["Opt"]):
+    """The options of a driver, made when somebody first looks at them.
+
+    Only configuration looks, and to import oslo.config takes longer than to copy a small image. Callable from
+    many threads.
+    """
+
+    def __init__(self, make: Callable[[], Sequence[Opt]]) -> None:
+        """Takes what makes them; it imports oslo.config itself."""
+        self._made = functools.cache(make)
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    @overload
+    def __getitem__(self, at: int) -> Opt: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Opt]: ...
+    def __getitem__(self, at: int | slice) -> Opt | Sequence[Opt]:
+        return self._made()[at]
 
 
 class Store(abc.ABC):
