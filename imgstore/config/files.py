@@ -150,7 +150,7 @@ def _paths(conf: cfg.ConfigOpts) -> Iterator[str]:
         raise ConfigError(
             "conf has not read anything yet: call it, conf(arguments), before the stores"
         ) from None
-    every = [*(files or ()), *_inside([*(folders or ()), *conf.config_dirs])]
+    every = [*(files or ()), *_inside([*conf.config_dirs, *(folders or ())])]
     yield from dict.fromkeys(os.path.abspath(os.path.expanduser(path)) for path in every)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import os
 import stat
@@ -161,6 +162,7 @@ class StoreOptions:
             ) from None
 
 
+@functools.cache  # one for each, since oslo.config notes in it what it has warned of, and compares that
 def _optional(option: cfg.Opt) -> cfg.Opt:
     """Gives `option` as one that [store_defaults] may give instead: nothing else would look there for it."""
     option = copy.copy(option)

@@ -324,6 +324,14 @@ def test_an_option_that_was_renamed(write, bring):
         assert innermost(stores["r"]).options == {"place": "/srv"}
 
 
+def test_an_option_that_will_go_may_be_read_twice(write, bring):
+    bring("aged", driver('cfg.StrOpt("place", deprecated_for_removal=True)'))
+    conf = write("[imgstore]\nenabled_stores = r:aged\n[store_r]\nplace = /srv")
+    for _ in range(2):
+        with open_stores(conf) as stores:
+            assert innermost(stores["r"]).options == {"place": "/srv"}
+
+
 def test_an_option_that_is_needed(write):
     said = refused(write("[imgstore]\nenabled_stores = t:needs".replace("needs", "filesystem")))
     assert said.startswith("store 't', driver 'filesystem': ")
@@ -335,7 +343,7 @@ def test_a_needed_option_may_stand_in_the_defaults(write, bring):
     conf = write("[imgstore]\nenabled_stores = n:needs\n[store_defaults]\npath = /a")
     with open_stores(conf) as stores:
         assert innermost(stores["n"]).options == {"path": "/a"}
-    conf.reload_config_files()
+    assert conf.reload_config_files()
     said = refused(write("[imgstore]\nenabled_stores = n:needs"))
     assert said == "store 'n', driver 'needs': the option 'path' is needed; set it in [store_n]"
 

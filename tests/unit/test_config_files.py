@@ -148,12 +148,14 @@ def test_every_file_of_the_service_is_looked_at(tmp_path):
     first = written(tmp_path / "1.conf", TEXT + "[service]\nwhatever = 1\n[DEFAULT]\nx = 1\n")
     second = written(tmp_path / "2.conf", "[STORE_M]\ncapacty = 1\n")
     third = written(tmp_path / "d/3.conf", "[store_m]\nmax_parts = 3\nmax_prats = 3\n")
-    told = refused(
-        called("--config-file", first, "--config-file", second, "--config-dir", str(tmp_path / "d"))
-    )
-    assert f"{second}: [store_m] has no option 'capacty'" in told
-    assert f"{third}: [store_m] has no option 'max_prats' (did you mean 'max_parts'?)" in told
-    assert "whatever" not in told
+    fourth = written(tmp_path / "e/4.conf", "[store_m]\nmni_part = 3\n")
+    folders = ["--config-dir", str(tmp_path / "d"), "--config-dir", str(tmp_path / "e")]
+    told = refused(called("--config-file", first, "--config-file", second, *folders))
+    assert told.split("; ") == [
+        f"{second}: [store_m] has no option 'capacty' (did you mean 'capacity'?)",
+        f"{third}: [store_m] has no option 'max_prats' (did you mean 'max_parts'?)",
+        f"{fourth}: [store_m] has no option 'mni_part' (did you mean 'min_part'?)",
+    ]
     assert opened(called("--config-file", first)) == ["m"]
 
 
