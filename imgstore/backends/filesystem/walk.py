@@ -231,7 +231,7 @@ def _named(name: str, folder: int, key: str) -> Iterator[None]:
         raise NotFoundError(f"there is no {key!r}") from exc
     except NotADirectoryError as exc:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISLNK(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):
             raise _leads_through(found, name, key) from exc
         raise NotFoundError(f"there is no {key!r}: {name!r} is no folder") from exc
     except OSError as exc:
