@@ -34,7 +34,6 @@ class Report:
         self._began = now()
         self._ended: float | None = None
         self._lock = threading.Lock()
-        self._open = False
 
     def observe(self, event: Event) -> None:
         """Takes one event in."""
@@ -72,14 +71,12 @@ class Report:
     def _opened(self, event: Event) -> None:
         if event.operation == "get":
             self.attempts += 1
-            self._open = True
             self.sources.setdefault(event.store, 0)
 
     def _failed(self, event: Event) -> None:
         # A stream that breaks was counted when it opened; an attempt that opened nothing counts here.
-        if event.operation == "get" and not self._open:
+        if event.operation == "get" and event.opening:
             self.attempts += 1
-        self._open = False
 
     def _delivered(self, event: Event) -> None:
         self.received += event.count
@@ -93,7 +90,6 @@ class Report:
 
     def _stalled(self, event: Event) -> None:
         self.stalls += 1
-        self._open = False
 
     def _repaired(self, event: Event) -> None:
         self.repaired_chunks += 1

@@ -23,7 +23,7 @@ def event(kind, store="web", **fields):
 
 OPENED = event("opened")
 BROKEN = event("failed", error=ConnectionLostError("reset"))
-REFUSED = event("failed", error=UnavailableError("503"))
+REFUSED = event("failed", error=UnavailableError("503"), opening=True)
 STALLED = event("stalled", error=StalledError("slow"))
 RESUMED = event("resumed", attempt=2, error=ConnectionLostError("reset"))
 
@@ -45,13 +45,14 @@ def received(count, **fields):
         ([OPENED, BROKEN, REFUSED, OPENED, RESUMED], {"attempts": 3, "resumes": 1}),
         ([OPENED, received(1), STALLED, OPENED, RESUMED], {"attempts": 2, "stalls": 1, "resumes": 1}),
         ([OPENED, STALLED, REFUSED, OPENED, RESUMED], {"attempts": 3, "stalls": 1}),
+        ([OPENED, OPENED, BROKEN, BROKEN, OPENED], {"attempts": 3}),  # two streams at once
         ([OPENED, BROKEN, STALLED, OPENED, RESUMED], {"attempts": 2, "stalls": 1}),
         ([OPENED, received(10), event("refetched", count=4)], {"received": 10, "refetched": 4}),
         ([event("repaired", count=9), event("repaired", count=9)], {"repaired_chunks": 2}),
         ([event("source", store="b"), received(3, store="b"), received(4)], {"sources": {"b": 3, "web": 4}}),
         ([OPENED], {"sources": {"web": 0}}),
         (
-            [event("opened", operation="stat"), event("failed", operation="stat")],
+            [event("opened", operation="stat"), event("failed", operation="stat", opening=True)],
             {"attempts": 0, "sources": {}},
         ),
     ],
