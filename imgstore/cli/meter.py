@@ -26,9 +26,13 @@ _WINDOW = 10.0  # the rate is that of these last seconds: smooth, and soon zero 
 
 
 class _Face(Protocol):
-    """One way to show a report. `update` is called every `interval` seconds."""
+    """One way to show a report. `update` is called every `interval` seconds.
+
+    People are spared one that would be over before they have read it; a program may rely on the last line.
+    """
 
     interval: float
+    is_for_people: bool
 
     def update(self, rate: float) -> None: ...
     def finish(self, *, complete: bool) -> None: ...
@@ -84,7 +88,7 @@ class _Meter:
     def stop(self, *, complete: bool) -> None:
         self._over.set()
         self._thread.join()
-        if self._seen:
+        if self._seen or not self._face.is_for_people:
             self._face.finish(complete=complete)
 
     def _run(self) -> None:
@@ -111,6 +115,7 @@ class _Bar:
     """A bar that redraws itself, and goes when it is done."""
 
     interval = 0.2
+    is_for_people = True
 
     def __init__(self, report: Report, terminal: Terminal, name: str) -> None:
         from rich.console import Console
@@ -159,6 +164,7 @@ class _Lines:
     """A line every few seconds, for logs and for terminals that cannot redraw."""
 
     interval = 5.0
+    is_for_people = True
 
     def __init__(self, report: Report, terminal: Terminal, name: str) -> None:
         self._report = report
@@ -175,9 +181,10 @@ class _Lines:
 
 
 class _Json:
-    """A JSON object on one line, every second."""
+    """A JSON object on one line, every second and at the end."""
 
     interval = 1.0
+    is_for_people = False
 
     def __init__(self, report: Report, terminal: Terminal) -> None:
         self._report = report

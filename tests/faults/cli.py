@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 
 from imgstore.cli import main
@@ -61,6 +62,20 @@ def run(*argv, data=None, **options):
         options["stdin"] = subprocess.PIPE
     with start(*argv, **options) as process:
         return ended(process, data)
+
+
+def without_configuration(monkeypatch, home):
+    """Leaves the store `local` below `home`, whatever the configuration of whoever runs the tests."""
+    for name in ("IMGSTORE_CONFIG", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+
+
+def configure(monkeypatch, path, text):
+    """Writes a configuration and makes it the one that counts."""
+    path.write_text(textwrap.dedent(text))
+    monkeypatch.setenv("IMGSTORE_CONFIG", str(path))
+    return path
 
 
 def names(folder):

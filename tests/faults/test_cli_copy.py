@@ -490,6 +490,18 @@ def test_json_progress(imgstore, server, url, quick):
     assert all(line["rate"] >= 0 for line in told)
 
 
+def test_json_progress_ends_with_a_line_however_short_the_copy(imgstore, url):
+    (line,) = imgstore("cp", url, "new.img", "--progress", "json").err.splitlines()
+    assert json.loads(line).items() >= {"event": "progress", "bytes": N, "total": N}.items()
+
+
+def test_json_progress_ends_with_a_line_after_a_failure_too(imgstore, server, url):
+    server.script(PATH, [Cut(at=5000), Swap(OTHER)])
+    lines = imgstore("cp", url, "new.img", "--progress", "json").err.splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    assert told[-1].items() >= {"event": "progress", "bytes": 5000, "total": N}.items()
+
+
 def test_a_bar(imgstore, server, url, quick, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")

@@ -9,13 +9,14 @@ import socket
 import pytest
 
 from tests import canary
-from tests.faults.cli import names, run, run_here
+from tests.faults.cli import names, run, run_here, without_configuration
 
 OLD = b"what was there before"
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    without_configuration(monkeypatch, tmp_path / "home")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.img").write_bytes(OLD)
     (tmp_path / "b.img").write_bytes(OLD)
@@ -146,7 +147,7 @@ CASES = [
     ("cp -r folder new", 2, "no such option '-r'"),
     ("cp --parallel 4 a.img new.img", 2, "no such option '--parallel'"),
     ("cp --manifest x a.img new.img", 2, "no such option '--manifest'"),
-    ("--config-file x cp a.img new.img", 2, "no such option '--config-file'"),
+    ("--config-file x cp a.img new.img", 2, "'--config-file': File 'x' does not exist"),
 ]
 
 

@@ -109,6 +109,7 @@ class Way:
             leash=leash,
             connect_timeout=self._store._connect_timeout,
             admit=None,
+            role="" if self._proxy is None else "the proxy ",
         )
         with sock:
             return f"{sock.getpeername()[0]} answers on port {server.port}"

@@ -68,6 +68,7 @@ class Connection(HTTPConnection):
             leash=line.leash,
             connect_timeout=line.connect_timeout,
             admit=line.admit,
+            role="" if self.proxy is None else "the proxy ",
         )
 
     def _tunnel(self) -> None:

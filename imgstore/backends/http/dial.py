@@ -77,8 +77,11 @@ def dial(
     leash: Leash,
     connect_timeout: float,
     admit: Callable[[str], None] | None,
+    role: str = "",
 ) -> WatchedSocket:
     """Connects to the first address of `host` that answers, giving each `connect_timeout` seconds.
+
+    `role` says in errors what `host` is, where it is not the server: "the proxy ".
 
     `admit` is asked about each address before it is tried, and about the peer's after that; what it raises
     ends the attempt before a byte is sent.
@@ -109,7 +112,7 @@ def dial(
             return sock
     tried = "" if len(infos) == 1 else f" ({len(infos)} addresses tried)"
     reason = ConnectionLostError("no address") if last is None else last
-    raise type(reason)(f"cannot connect to {host} port {port}: {reason}{tried}") from reason.__cause__
+    raise type(reason)(f"cannot connect to {role}{host} port {port}: {reason}{tried}") from reason.__cause__
 
 
 def _connect(sock: WatchedSocket, sockaddr: tuple[Any, ...], watch: Watch, seconds: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgstore.cli.location import parse, same_file
+from imgstore.cli.location import in_store, parse, same_file, unknown_store
 from imgstore.errors import ConfigError
 from tests import canary
 
@@ -37,17 +37,57 @@ def test_urls(text, shown):
 
 
 @pytest.mark.parametrize(
+    "text, store, key, name",
+    [
+        ("fast:disk.img", "fast", "disk.img", "disk.img"),
+        ("a:b:c", "a", "b:c", "b:c"),
+        ("c:", "c", "", ""),
+        ("a:b/c", "a", "b/c", "c"),
+        ("a:b/", "a", "b/", ""),
+        ("_1-x:/", "_1-x", "/", ""),
+        (f"{'a' * 64}:x", "a" * 64, "x", "x"),
+    ],
+)
+def test_places_in_stores(text, store, key, name):
+    found = parse(text)
+    assert (found.kind, found.store, found.key, found.shown) == ("store", store, key, text)
+    assert found.name == name
+    assert in_store(store, key) == found
+
+
+@pytest.mark.parametrize(
+    "text, name",
+    [
+        ("a.img", "a.img"),
+        ("/var/a:b", "a:b"),
+        ("dir/", ""),
+        ("http://host/images/a%20b.img?x=/y", "a b.img"),
+        ("https://host/", ""),
+        ("-", ""),
+    ],
+)
+def test_what_a_copy_would_be_called(text, name):
+    assert parse(text).name == name
+
+
+def test_an_unknown_store_names_the_known_ones():
+    assert unknown_store("fast", "x", ["cold", "disks"]) == (
+        "there is no store 'fast' (there are: cold, disks); a path with a colon is written ./fast:x"
+    )
+    assert "there are" not in unknown_store("u", f"{canary.PASSWORD}@host", ["cold"])
+    assert not canary.found(unknown_store("u", f"{canary.PASSWORD}@host", ["cold"]))
+
+
+@pytest.mark.parametrize(
     "text, said",
     [
         ("", "empty; it is a path, a URL or -"),
-        (
-            "fast:disk.img",
-            "no store 'fast': none is configured; a path with a colon is written ./fast:disk.img",
-        ),
-        ("a:b:c", "written ./a:b:c"),
-        (":x", "written ./:x"),
-        ("c:", "written ./c:"),
-        ("a:b/c", "written ./a:b/c"),
+        (":x", "no store ''; a path with a colon is written ./:x"),
+        ("C:x", "no store 'C'; a path with a colon is written ./C:x"),
+        ("-c:x", "written ./-c:x"),
+        (f"{'a' * 65}:x", "written ./aaa"),
+        ("User:{PASSWORD}@host/x", "neither a URL nor a path"),
+        ("a b:x?{PRESIGNED_QUERY}", "neither a URL nor a path"),
         ("http:disk.img", "neither a URL nor a path; a URL is written https://HOST/PATH"),
         ("https:/disk.img", "neither a URL nor a path; a URL is written https://HOST/PATH"),
         ("s3://bucket/key", "no S3 driver; a presigned https:// URL"),
@@ -74,8 +114,9 @@ def test_urls(text, shown):
 )
 def test_what_makes_no_sense_says_what_would_do(text, said):
     with pytest.raises(ConfigError) as failure:
-        parse(text)
+        parse(text.format_map(canary.SECRETS))
     assert said in str(failure.value)
+    assert not canary.found(str(failure.value))
 
 
 @pytest.mark.parametrize(
