@@ -47,7 +47,7 @@ def open_image(
     One request is made now, for the first 16 KiB. Its reply sets the size and the version, which all later
     reads keep to; with `version` it must be that one. `call` holds for the life of the file: its deadline
     ends every later read too. `read_ahead` is the most that one request brings beyond what was asked, in
-    bytes; 0 fetches exactly what is asked.
+    bytes; 0 fetches exactly what is asked, and one byte to begin with.
 
     >>> import io
     >>> from imgstore.backends.memory import MemoryStore
