@@ -67,9 +67,20 @@ class FilesystemWriter:
             holders = self._placing.directories.holders(key)
             if not holders:
                 raise NotFoundError(f"there is no {key!r}")
+            if len(holders) > 1 and version is not None and _version(holders[0], key) != version:
+                raise _changed(key)
             # The one that readers see goes last: a failure on the way leaves them what they had.
             for place in reversed(holders):
                 _remove(place, folders, name, key, version if place is holders[0] else None)
+
+
+def _changed(key: str) -> VersionChangedError:
+    return VersionChangedError(f"{key!r} is not the version that was to be deleted any more")
+
+
+def _version(place: DataDirectory, key: str) -> str:
+    with place.opened() as root:
+        return version_of(walk.look(root, *split(key), key))
 
 
 def _remove(place: DataDirectory, folders: Sequence[str], name: str, key: str, version: str | None) -> None:
@@ -83,7 +94,7 @@ def _remove(place: DataDirectory, folders: Sequence[str], name: str, key: str, v
                 found = os.fstat(file)
                 walk.check_regular(found, key)
                 if version is not None and version_of(found) != version:
-                    raise VersionChangedError(f"{key!r} is not the version that was to be deleted any more")
+                    raise _changed(key)
                 os.unlink(name, dir_fd=folder)
             finally:
                 os.close(file)
