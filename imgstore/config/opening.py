@@ -104,9 +104,8 @@ def _plans(conf: cfg.ConfigOpts, files: Mapping[str, Sections]) -> Iterator[_Pla
     for store_id, driver in enabled.items():
         with _naming(store_id, driver):
             make = drivers.load(driver)
-            yield _Plan(
-                store_id, driver, make, StoreOptions(conf, files, store_id, make.OPTIONS), preset=preset
-            )
+            options = StoreOptions(conf, files, store_id, make.OPTIONS)
+        yield _Plan(store_id, driver, make, options, preset=preset)
 
 
 def _enabled(conf: cfg.ConfigOpts) -> dict[str, str]:
