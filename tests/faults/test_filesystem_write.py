@@ -15,6 +15,7 @@ import pytest
 
 from imgstore.backends.filesystem import FilesystemStore, copier, reader, stamp, walk
 from imgstore.errors import (
+    DeadlineExceededError,
     ImgstoreError,
     LockedError,
     NoSpaceError,
@@ -416,6 +417,15 @@ def test_holes_count_and_are_hashed(store):
     assert read(store, "a") == image
 
 
+def test_a_hole_is_hashed_no_longer_than_the_call_may_take(store, folder):
+    source = Sparse(1 << 50)
+    with pytest.raises(DeadlineExceededError):
+        store.writer.put("a", source, digests={"md5": "00"}, call=Call().within(0.05))
+    with pytest.raises(UnsupportedError, match="a hole of -5 bytes"):
+        store.writer.put("a", Sparse(-5))
+    assert tree(folder) == []
+
+
 def test_a_hole_beyond_the_size_is_another_size(store, folder):
     for pieces in ((b"abc", 1000), (1003,)):
         with pytest.raises(SourceChangedError):
@@ -567,6 +577,28 @@ def test_each_way_of_copying_gives_the_same(store, folder, monkeypatch, clones, 
     assert ("kernel" in used) is not clones
     if not clones:
         assert [each.kind for each in store.extents.extents("b")] == ["data", "hole", "data"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_tell_holes_has_data_only(store, monkeypatch, code):
+    def lseek(descriptor, at, whence):
+        assert whence in {os.SEEK_DATA, os.SEEK_HOLE}
+        raise OSError(code, os.strerror(code))
+
+    store.writer.put("a", Sparse(1 << 20, b"x", 1 << 20))
+    monkeypatch.setattr(os, "lseek", lseek)
+    (extent,) = store.extents.extents("a", start=5, stop=1 << 20)
+    assert (extent.kind, extent.range.start, extent.range.stop) == ("data", 5, 1 << 20)
+
+
+def test_a_map_of_extents_is_of_one_version(store, folder):
+    store.writer.put("a", Sparse(1 << 20, b"x" * 5000, 1 << 20, b"y"))
+    extents = store.extents.extents("a")
+    assert next(extents).kind == "hole"
+    with open(folder / "a", "r+b") as file:
+        file.write(b"z")
+    with pytest.raises(VersionChangedError):
+        list(extents)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from imgstore.backends.filesystem.sparse import runs
@@ -28,9 +28,11 @@ class Digests:
         for each in self._hashes.values():
             each.update(data)
 
-    def update_zeros(self, count: int) -> None:
+    def update_zeros(self, count: int, check: Callable[[], None]) -> None:
+        """Adds `count` zeros; `check` is called again and again, and may end it."""
         if self._hashes:
             for at in range(0, count, RECEIVE):
+                check()
                 self.update(_ZEROS[: min(RECEIVE, count - at)])
 
     def check(self) -> None:
@@ -69,7 +71,7 @@ class Intake:
         """
         for piece in self._pieces():
             if isinstance(piece, int):
-                self.digests.update_zeros(piece)
+                self.digests.update_zeros(piece, self._check)
                 pending.skip(piece)
             else:
                 self.digests.update(piece)
@@ -88,7 +90,7 @@ class Intake:
             if hole := self._pass_hole():
                 yield hole
             piece = self._read()
-            self._call.check(self._clock)
+            self._check()
             if piece is None:
                 raise UnsupportedError("the source gave None instead of waiting; open it as blocking")
             if not piece:
@@ -99,10 +101,16 @@ class Intake:
         if self._hole is None:
             return 0
         try:
-            return int(self._hole())
+            hole = int(self._hole())
         except BaseException as exc:
             self.failure = exc
             raise
+        if hole < 0:
+            raise UnsupportedError(f"the source gave a hole of {hole} bytes")
+        return hole
+
+    def _check(self) -> None:
+        self._call.check(self._clock)
 
     def _read(self) -> Any:  # a source of somebody else's may give anything
         try:

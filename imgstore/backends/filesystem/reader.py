@@ -69,8 +69,11 @@ class FileReader:
         waited = settle(self._found, clock, call)
         if not waited:
             call.check(clock)
-        then, self._found = self._found, os.fstat(self.descriptor)
-        self._settled = waited and (version_of(self._found) == version_of(then) or not unsettled(self._found))
+        now = os.fstat(self.descriptor)
+        self._settled = waited
+        if not _same_bytes(self._found, now):
+            self._found = now
+            self._settled = waited and not unsettled(now)
 
     def clip(self, start: int, stop: int | None) -> ByteRange:
         """Gives [start, stop) as far as the file reaches. Raises: RangeNotSatisfiableError."""
@@ -112,9 +115,13 @@ class FileReader:
 
     def check_unchanged(self) -> None:
         """Raises: VersionChangedError where the file was written to since it was opened."""
-        now, then = os.fstat(self.descriptor), self._found
-        # A removed or replaced name changes the count of links and with it the ctime, but not the bytes.
-        unlinked = now.st_nlink < then.st_nlink and now.st_mtime_ns == then.st_mtime_ns
-        changed = now.st_size != self.size or (version_of(now) != version_of(then) and not unlinked)
-        if changed or not self._settled:
+        if not self._settled or not _same_bytes(self._found, os.fstat(self.descriptor)):
             raise VersionChangedError(f"{self._key!r} was written to while it was being read")
+
+
+def _same_bytes(then: os.stat_result, now: os.stat_result) -> bool:
+    # A removed or replaced name changes the count of links and with it the ctime, but not the bytes.
+    unlinked = (
+        now.st_nlink < then.st_nlink and now.st_mtime_ns == then.st_mtime_ns and now.st_size == then.st_size
+    )
+    return unlinked or version_of(now) == version_of(then)

@@ -181,8 +181,6 @@ class FilesystemUploader:
     def _conclude(self, upload: UploadFolder, call: Call) -> Mapping[str, Any]:
         """Makes the name durable and notes the answer, which it gives."""
         key = upload.state.key
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(DATA, dir_fd=upload.folder)
         found = upload.found()
         if found is None or not upload.is_image(found):
             raise UploadLostError("the image was published, and has been replaced or removed since")
@@ -192,6 +190,9 @@ class FilesystemUploader:
                 sync_folder(folder)
             finally:
                 os.close(folder)
+        # Not before: a power loss might keep the removal and lose the image's name.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(DATA, dir_fd=upload.folder)
         info = self._placing.info(key, found, upload.state.digests, call)
         return upload_log.conclude(upload.log, info)
 

@@ -27,6 +27,9 @@ class FilesystemWriter:
     An image stands in folders named by its key, which are made for it and removed with it. So `a` and `a/b`
     cannot both be images: the second is refused with UnsupportedError.
 
+    A cancellation or a deadline ends a put within a read of its source; only the sync at the end, which may
+    take as long as the disk has data to write, is not cut short.
+
     A delete of one version looks at the file and then removes its name: what another process puts there
     between these two steps, some microseconds, is removed in its place.
     """
@@ -93,6 +96,8 @@ def _remove(place: DataDirectory, folders: Sequence[str], name: str, key: str, v
             try:
                 found = os.fstat(file)
                 walk.check_regular(found, key)
+                if not found.st_nlink:
+                    raise NotFoundError(f"there is no {key!r}; it was just deleted")
                 if version is not None and version_of(found) != version:
                     raise _changed(key)
                 os.unlink(name, dir_fd=folder)
