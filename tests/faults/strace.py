@@ -7,6 +7,13 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+# What is asked about files, of all that Linux has and this library uses.
+FILES = (
+    "openat", "newfstatat", "fstat", "fstatfs", "read", "pread64", "preadv2", "write", "pwrite64", "lseek",
+    "ftruncate", "fchmod", "fsync", "fdatasync", "flock", "ioctl", "copy_file_range", "dup", "close", "getdents64",
+    "mkdirat", "linkat", "renameat", "renameat2", "unlinkat",
+)  # fmt: skip
+
 _COUNT = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$")
 
 

@@ -74,6 +74,7 @@ class Way:
             path = root / self.folders[0] / self.key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.old)
+            path.chmod(0o640)  # another than the umask leaves: whoever replaces it has to keep it
 
     def run(self, root: Path) -> None:
         """Makes the change, on the file system that this way is about."""
@@ -232,9 +233,9 @@ WAYS = {
     "delete, two directories": Way(delete, old=OLD, new=None, folders=TWO),
     "copy": Way(copy, new=OTHER),
     "copy, overwriting": Way(copy, old=OLD, new=OTHER),
-    "upload": Way(upload, sweep=sweep),
+    "upload": Way(upload, sweep=sweep, options={"file_mode": "0600"}),
     "upload, overwriting, nested": Way(upload, old=OLD, key="deep/er/disk.img", sweep=sweep),
-    "upload, two directories": Way(upload, folders=TWO, sweep=sweep),
+    "upload, two directories": Way(upload, folders=TWO, sweep=sweep, options={"file_mode": "0600"}),
     "cp": Way(cp),
     "cp --force": Way(cp, old=OLD),
     "cp, no O_TMPFILE": Way(cp, named=True),

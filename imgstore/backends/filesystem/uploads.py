@@ -181,9 +181,7 @@ class FilesystemUploader:
     def _conclude(self, upload: UploadFolder, call: Call) -> Mapping[str, Any]:
         """Makes the name durable and notes the answer, which it gives."""
         key = upload.state.key
-        found = upload.found()
-        if found is None or not upload.is_image(found):
-            raise UploadLostError("the image was published, and has been replaced or removed since")
+        _check_published(upload)
         with upload.place.opened() as root:
             folder = walk.open_folder(root, split(key)[0], key)
             try:
@@ -193,6 +191,7 @@ class FilesystemUploader:
         # Not before: a power loss might keep the removal and lose the image's name.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(DATA, dir_fd=upload.folder)
+        found = _check_published(upload)  # again: the removal has changed its ctime
         info = self._placing.info(key, found, upload.state.digests, call)
         return upload_log.conclude(upload.log, info)
 
@@ -201,6 +200,13 @@ class FilesystemUploader:
         for token, changed in upload_folder.tokens(place):
             if changed < oldest:
                 upload_folder.forget(place, token)
+
+
+def _check_published(upload: UploadFolder) -> os.stat_result:
+    found = upload.found()
+    if found is None or not upload.is_image(found):
+        raise UploadLostError("the image was published, and has been replaced or removed since")
+    return found
 
 
 def _covered(state: UploadState, parts: Sequence[Part]) -> int:
