@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from urllib.parse import urlsplit
 
+from imgstore.buffer import paged
+
 Work = Callable[[], None]
 
 
@@ -36,7 +38,7 @@ def bare_loop(url: str, target: str, block: int) -> Work:
 
     def work() -> None:
         parts = urlsplit(url)
-        buffer = memoryview(bytearray(block))
+        buffer = paged(block)
         with socket.create_connection((parts.hostname, parts.port)) as sock, _created(target) as file:
             sock.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
             head = b""
@@ -54,7 +56,7 @@ def urllib3(url: str, target: str, block: int) -> Work:
     from urllib3 import PoolManager
 
     def work() -> None:
-        buffer = memoryview(bytearray(block))
+        buffer = paged(block)
         with PoolManager() as pool, _created(target) as file:
             reply = pool.request("GET", url, preload_content=False)
             while count := reply.readinto(buffer):
@@ -89,7 +91,7 @@ def obstore(url: str, target: str, block: int) -> Work:
 def glance_store(url: str, target: str, block: int) -> Work:
     from benchmarks.glance import opened
 
-    client = opened(block)
+    client, _ = opened(block)
 
     def work() -> None:
         chunks, _ = client.get_from_backend(url)

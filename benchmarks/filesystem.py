@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks import images
 from benchmarks.harness import Bench, BrokenRunError, Contender, fsync, library, program
-from benchmarks.images import BLOCK
 from benchmarks.programs import IMGSTORE
+from imgstore.transfer.copy import BUFFER as BLOCK
 
 Work = Callable[[], None]
 
@@ -59,11 +59,11 @@ def put(source: str, folder: str) -> Work:
 def glance_add(source: str, folder: str) -> Work:
     from benchmarks.glance import opened
 
-    client = opened(BLOCK, folder)
+    client, conf = opened(BLOCK, folder)
 
     def work() -> None:
         with open(source, "rb", buffering=0) as file:
-            client.add_to_backend(None, "image", file, os.stat(source).st_size)
+            client.add_to_backend(conf, "image", file, os.stat(source).st_size)
         fsync(os.path.join(folder, "image"))
 
     return work
@@ -74,11 +74,8 @@ def get(folder: str, size: int) -> Work:
     from imgstore.stack import build
 
     def work() -> None:
-        buffer, count = memoryview(bytearray(BLOCK)), 0
         with build(FilesystemStore(data_dir=folder)) as store, store.get("image") as stream:
-            while received := stream.readinto(buffer):
-                count += received
-        _all(count, size)
+            _all(sum(map(len, stream.chunks(BLOCK))), size)
 
     return work
 
@@ -86,7 +83,7 @@ def get(folder: str, size: int) -> Work:
 def glance_get(folder: str, size: int) -> Work:
     from benchmarks.glance import opened
 
-    client = opened(BLOCK, folder)
+    client, _ = opened(BLOCK, folder)
 
     def work() -> None:
         chunks, _ = client.get_from_backend(f"file://{folder}/image")
@@ -116,4 +113,4 @@ _PUTTING = (
     "A file into the store's folder on the same disk, synced; start-up and imports are not timed. "
     "glance_store does not sync: a sync is added to its time. It always computes two digests, too."
 )
-_GETTING = "All of an image out of the store, in blocks of 1 MiB, from the page cache to nowhere."
+_GETTING = "All of an image out of the store, in blocks of 2 MiB, from the page cache to nowhere."

@@ -6,8 +6,8 @@ import warnings
 from typing import Any
 
 
-def opened(block: int, folder: str = "") -> Any:
-    """Gives glance_store's interface with its http driver, and with that for files in `folder` as default."""
+def opened(block: int, folder: str = "") -> tuple[Any, Any]:
+    """Gives glance_store's interface and its settings: http, and by default files in `folder`, if given."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import glance_store
@@ -24,4 +24,4 @@ def opened(block: int, folder: str = "") -> Any:
         conf.set_override("filesystem_store_datadir", folder, group="glance_store")
         conf.set_override("filesystem_store_chunk_size", block, group="glance_store")
     glance_store.create_stores(conf)
-    return glance_store
+    return glance_store, conf

@@ -6,9 +6,9 @@ from functools import partial
 
 from benchmarks import downloads, images
 from benchmarks.harness import Bench, BrokenRunError, Contender, library, program
-from benchmarks.images import BLOCK
 from benchmarks.nginx import serving
 from benchmarks.programs import IMGSTORE
+from imgstore.transfer.copy import BUFFER as BLOCK
 
 # Of the bare loop's time: what layers, checks and the framing of the body may cost.
 BARE_LIMIT = 1.2
@@ -48,7 +48,7 @@ def run(bench: Bench) -> None:
 
 _LIBRARIES = (
     "One GET into a new file on tmpfs, synced. Each in a fresh interpreter; start-up and imports are not "
-    "timed, connecting is. Blocks of 1 MiB for all that let one say."
+    "timed, connecting is. Blocks of 2 MiB for all that let one say."
 )
 _PROGRAMS = (
     "The same by programs, from start to end. curl and rclone do not sync; a sync is added to their time."

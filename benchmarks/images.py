@@ -7,7 +7,7 @@ import os
 import random
 from pathlib import Path
 
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # of what is written and hashed here
 
 
 def dense(path: Path, size: int) -> str:

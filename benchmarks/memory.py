@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from benchmarks import downloads, images
 from benchmarks.harness import Bench, BrokenRunError, Cost, library
-from benchmarks.images import BLOCK
 from benchmarks.nginx import serving
+from imgstore.transfer.copy import BUFFER as BLOCK
 
 _SMALL, _HUGE = 64 << 20, 1 << 40
 _PEAK, _GROWTH = 64.0, 8.0  # MiB

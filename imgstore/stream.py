@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
+from imgstore.buffer import paged
 from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import (
     BadReplyError,
@@ -198,7 +199,7 @@ class ByteStream:
         """
         if size < 1:
             raise ValueError(f"a piece has at least one byte, not {size}")
-        with memoryview(bytearray(size)) as buffer:
+        with paged(size) as buffer:
             while count := self.readinto(buffer):
                 with buffer[:count] as piece:
                     yield piece

@@ -1,0 +1,23 @@
+"""Memory to receive into."""
+
+import ctypes
+import mmap
+
+import pytest
+
+from imgstore.buffer import paged
+
+
+@pytest.mark.parametrize("size", [1, 4096, 5000, 1 << 20])
+def test_it_begins_with_a_page_and_is_zero(size):
+    buffer = paged(size)
+    assert (len(buffer), buffer.format, buffer.readonly) == (size, "B", False)
+    assert ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % mmap.PAGESIZE == 0
+    assert not any(buffer[:5000])
+
+
+def test_a_view_outlives_the_buffer_that_it_was_cut_from():
+    with paged(100) as buffer:
+        piece = buffer[10:20]
+    piece[:] = b"0123456789"
+    assert bytes(piece) == b"0123456789"
