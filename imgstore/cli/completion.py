@@ -20,7 +20,7 @@ from imgstore.cli.output import Terminal
 
 VARIABLE: Final = "_IMGSTORE_COMPLETE"  # how the script asks, by click's rule for the name of a command
 
-# As click's own, but for two things: no blank follows a store's colon, and each line is one word.
+# As click's own, but that no blank follows a store's colon, and a blank in a key is quoted.
 _BASH: Final = """\
 %(complete_func)s() {
     local IFS=$'\\n'
@@ -35,8 +35,9 @@ _BASH: Final = """\
             COMPREPLY=()
             compopt -o default
         elif [[ $type == plain ]]; then
-            COMPREPLY+=("$value")
             [[ $value == *: || $value == */ ]] && compopt -o nospace
+            printf -v value %%q "$value"
+            COMPREPLY+=("$value")
         fi
     done
 

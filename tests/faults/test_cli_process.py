@@ -266,6 +266,24 @@ def test_a_dumb_terminal_gets_none(server, tmp_path):
         os.close(theirs)
 
 
+@pytest.mark.parametrize("command", [["cat"], ["cp"]])
+def test_a_terminal_gets_no_image_unasked(tmp_path, command):
+    (tmp_path / "a.img").write_bytes(b"\x1b[31mred")
+    ours, theirs = pty.openpty()
+    try:
+        arguments = [*command, tmp_path / "a.img", *["-"] * (command == ["cp"])]
+        ran = run(*arguments, stdout=theirs)
+        assert ran.status == 2
+        assert "standard output is a terminal" in ran.line
+        assert "cat --force" in ran.line
+        assert not select.select([ours], [], [], 0.1)[0]
+        assert run("cat", "--force", tmp_path / "a.img", stdout=theirs).status == 0
+        assert os.read(ours, 100) == b"\x1b[31mred"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_debug_tells_all_but_secrets(server, tmp_path):
     server.script(PATH, [Cut(at=100)])
     url = server.url(f"{PATH}?X-Amz-Signature={canary.PRESIGNED_QUERY}").replace(
@@ -335,6 +353,7 @@ def test_version_and_help():
         ran = run(command, "-h")
         assert ran.status == 0
         assert b"Usage: imgstore " + command.encode() in ran.out
+        assert (b"Examples:\n  " in ran.out) == (command != "stores")
 
 
 def test_completion():

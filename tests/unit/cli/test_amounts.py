@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgstore.cli.amounts import parse_seconds, parse_size, show_count, show_seconds, show_size
+from imgstore.cli.amounts import parse_seconds, parse_size, show_count, show_seconds, show_size, show_time
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,25 @@ def test_sizes(text, size):
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="a size is a number"):
         parse_size(text)
+
+
+def test_what_is_negative_says_where_bytes_count_from():
+    with pytest.raises(ValueError, match="from 0 up; bytes count from the start of the image"):
+        parse_size(" -512 ")
+    with pytest.raises(ValueError, match="a time is a number of seconds from 0 up"):
+        parse_seconds("-0.5")
+
+
+@pytest.mark.parametrize(
+    "seconds, shown",
+    [
+        (0, "1970-01-01 00:00:00 UTC"),
+        (1_000_000_000.9, "2001-09-09 01:46:40 UTC"),
+        (1e18, "1000000000000000000 s after 1970"),
+    ],
+)
+def test_points_in_time(seconds, shown):
+    assert show_time(seconds) == shown
 
 
 @pytest.mark.parametrize("text", ["1.5", "0.3K", "1.00000000001G"])

@@ -91,6 +91,23 @@ def test_the_sentence_tells_the_last_cause():
     assert sentence(error) == "8 tries; the server answers 503"
 
 
+def test_an_image_in_a_store_is_named_as_it_is_typed(terminal):
+    terminal.stores, terminal.where = frozenset({"disks"}), "a.img"
+    assert terminal.sentence(errors.NotFoundError("gone", store="disks", key="x")) == "disks:x: gone"
+    assert terminal.sentence(errors.NoSpaceError("full", store="disks")) == "disks: full"
+    assert terminal.sentence(errors.NotFoundError("gone", store="a.img", key="a.img")) == "a.img: gone"
+
+
+def test_the_options_of_a_store_are_those_of_its_section(terminal):
+    terminal.stores, terminal.where = frozenset({"web"}), "http://h/x"
+    told = "the option 'ca_file' cannot be used"
+    assert terminal.sentence(errors.ConfigError(told)) == "--ca-file cannot be used"
+    assert terminal.sentence(errors.ConfigError(told, store="http://h/x")) == "--ca-file cannot be used"
+    # also of one that could not be opened, so that no store is known yet
+    assert terminal.sentence(errors.ConfigError(told, store="other")) == told
+    assert terminal.sentence(errors.ConfigError(told, store="web")) == f"web: {told}"
+
+
 def test_a_bug_tells_its_type_and_nothing_that_it_may_hold(terminal, lines):
     assert terminal.failed(RuntimeError(canary.TOKEN)) == 1
     assert lines == [
@@ -194,3 +211,16 @@ def test_debug_tells_all(terminal, lines):
 
 def test_tables_are_aligned():
     assert table([("a", "1"), ("long name", "x\ny")]) == "a          1\nlong name  x\\ny"
+    assert table([("", "b", "c"), ("long", "x", "")]) == "      b  c\nlong  x"
+
+
+def test_lines_come_out_as_they_come_and_what_came_before_a_failure_too(terminal, capsys):
+    def lines():
+        yield "one"
+        yield "two"
+        raise errors.StalledError("slow")
+
+    with pytest.raises(errors.StalledError):
+        terminal.print_lines(lines())
+    assert capsys.readouterr().out == "one\ntwo\n"
+    assert terminal.print_lines([])
