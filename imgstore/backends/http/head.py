@@ -28,7 +28,8 @@ class Inlet:
 
     def __init__(self, receive: Callable[[memoryview], int]) -> None:
         self._receive = receive
-        self._buffer = memoryview(bytearray(_BLOCK))
+        self._memory = bytearray(_BLOCK)
+        self._buffer = memoryview(self._memory)
         self._start = 0
         self._stop = 0
 
@@ -46,10 +47,9 @@ class Inlet:
         while True:
             if not self.pending and not self._fill():
                 return None
-            block = bytes(self._buffer[self._start : self._stop])
-            end = block.find(b"\n") + 1
-            taken += block[: end or None]
-            self._start += end or len(block)
+            end = self._memory.find(b"\n", self._start, self._stop) + 1
+            taken += self._buffer[self._start : end or self._stop]
+            self._start = end or self._stop
             if len(taken) > limit:
                 raise BadReplyError(f"the server sent a line or a head longer than {limit} bytes")
             if end:

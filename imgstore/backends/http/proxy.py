@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +17,14 @@ from imgstore.backends.http.address import Address, parse
 from imgstore.secret import Secret
 
 _NAMED: Final = "the option 'proxy'"
+
+# What getproxies_environment looks at for the schemes that there are here. It walks all of the environment,
+# which takes 145 us where 35 variables are set: a quarter of a ranged request for 4 KiB.
+_VARIABLES: Final = tuple(
+    name
+    for each in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method")
+    for name in (each, each.upper())
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class Proxies:
         """
         if not self._trust_env:
             return self._own()
-        named = getproxies_environment()
+        named = _environment(tuple(map(os.environ.get, _VARIABLES)))
         # An IPv6 address has colons of its own; NO_PROXY lists it without a port.
         host = address.host if ":" in address.host else f"{address.host}:{address.port}"
         if proxy_bypass_environment(host, named):
@@ -63,6 +73,12 @@ class Proxies:
 
     def _own(self) -> Proxy | None:
         return _proxy(self._option().strip(), _NAMED) if callable(self._option) else self._configured
+
+
+@functools.lru_cache(maxsize=1)
+def _environment(_: tuple[str | None, ...]) -> Mapping[str, str]:
+    """Gives what the environment says of proxies; it is walked again when one of `_VARIABLES` has changed."""
+    return getproxies_environment()
 
 
 def _proxy(text: str, what: str) -> Proxy:
