@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import socket
+import tempfile
 import threading
 
 import pytest
@@ -181,6 +182,29 @@ def test_folders_and_links_that_swap_all_the_time_never_lead_out(store, folder, 
         over.set()
         thread.join()
     assert outcomes >= {"data", "UnsafeLocationError"}
+
+
+def test_folders_that_may_only_be_passed_through_are():
+    """A home directory of mode 0711 with a public image in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/sub")
+        for key in ("a.img", "sub/b.img"):
+            with open(f"{folder}/{key}", "wb") as file:
+                file.write(DATA)
+            os.chmod(f"{folder}/{key}", 0o644)
+        user = os.geteuid()
+        for path in (f"{folder}/sub", folder):
+            os.chmod(path, 0o711 if user == 0 else 0o311)
+        store = FilesystemStore(data_dir=folder)
+        try:
+            os.seteuid(user or 65534)
+            assert read(store, "a.img") == read(store, "sub/b.img") == DATA
+            with pytest.raises(PermissionDeniedError):
+                list(store.lister.list())
+        finally:
+            os.seteuid(user)
+            os.chmod(folder, 0o700)
+            os.chmod(f"{folder}/sub", 0o700)
 
 
 def test_only_regular_files_are_images(store, folder, monkeypatch):

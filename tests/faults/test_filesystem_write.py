@@ -346,6 +346,23 @@ def test_new_folders_are_durable_before_the_image_is(store, folder, monkeypatch)
         assert named == [root, f"{root}/a", f"{root}/a/b"]
 
 
+def test_a_delete_is_durable_before_it_returns(store, folder, monkeypatch):
+    real, order = {"unlink": os.unlink, "fsync": os.fsync, "rmdir": os.rmdir}, []
+
+    def note(name):
+        def call(what, **options):
+            order.append((name, what if isinstance(what, str) else os.readlink(f"/proc/self/fd/{what}")))
+            return real[name](what, **options)
+
+        return call
+
+    put(store, "a/b")
+    for name in real:
+        monkeypatch.setattr(os, name, note(name))
+    store.writer.delete("a/b")
+    assert order == [("unlink", "b"), ("fsync", str(folder / "a")), ("rmdir", "a")]
+
+
 @pytest.mark.parametrize("given", [None, "0600", "0640", "0444"])
 def test_the_mode_of_files(folder, given):
     store = FilesystemStore(data_dir=folder, file_mode=given)

@@ -24,9 +24,9 @@ from imgstore.errors import (
     StoreError,
 )
 from imgstore.model import Call
-from imgstore.publish import file_error, sync_folder
+from imgstore.publish import file_error
 
-_ROOT: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC  # the data directory itself may be a link
+_ROOT: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # the data directory itself may be a link
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 # The lock is held while a name is given, for milliseconds: half a minute of it is a process that hangs.
 _PATIENCE: Final = 30.0
@@ -88,7 +88,7 @@ class DataDirectory:
         with DataDirectory(parent, create=True).opened() as at:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=at)
-            sync_folder(at)
+            walk.sync(at, [], name)
         return os.open(self.path, _ROOT)
 
 

@@ -22,7 +22,7 @@ from imgstore.errors import (
     UploadLostError,
 )
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
-from imgstore.publish import link_or_rename, sync_folder
+from imgstore.publish import link_or_rename
 from imgstore.store import Upload, UploadLimits
 
 # Files have no parts, and so no limits; but the log is read for each part: 50 ms of 10,000.
@@ -183,11 +183,7 @@ class FilesystemUploader:
         key = upload.state.key
         _check_published(upload)
         with upload.place.opened() as root:
-            folder = walk.open_folder(root, split(key)[0], key)
-            try:
-                sync_folder(folder)
-            finally:
-                os.close(folder)
+            walk.sync(root, split(key)[0], key)
         # Not before: a power loss might keep the removal and lose the image's name.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(DATA, dir_fd=upload.folder)

@@ -63,22 +63,31 @@ def look(root: int, folders: Sequence[str], name: str, key: str) -> os.stat_resu
 
 def descend(root: int, folders: Sequence[str], key: str, flags: int = _PASS) -> int:
     """Opens the last of `folders`, to pass through, or with `flags`; the caller closes it."""
-    at = os.dup(root)
-    try:
-        for folder in folders:
-            with _named(folder, at, key):
-                below = os.open(folder, flags, dir_fd=at)
-            os.close(at)
-            at = below
-    except BaseException:
-        os.close(at)
-        raise
+    at = root
+    steps = [".", *folders]
+    for number, step in enumerate(steps, 1):
+        try:
+            with _named(step, at, key):
+                below = os.open(step, flags if number == len(steps) else _PASS, dir_fd=at)
+        finally:
+            if at != root:
+                os.close(at)
+        at = below
     return at
 
 
 def open_folder(root: int, folders: Sequence[str], key: str) -> int:
     """Opens the last of `folders` so that it can be listed, locked and synced. Raises: as `open_image`."""
     return descend(root, folders, key, _FOLDER)
+
+
+def sync(root: int, folders: Sequence[str], key: str) -> None:
+    """Makes the names in the last of `folders` durable. Raises: as `open_image`."""
+    folder = open_folder(root, folders, key)
+    try:
+        sync_folder(folder)
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager
@@ -139,7 +148,7 @@ def _made(root: int, folders: Sequence[str], key: str) -> tuple[int, int]:
     """Gives the held folder, and how many of `folders` were there before."""
     present = len(folders)
     for _ in range(_TRIES):
-        at = os.dup(root)
+        at = os.open(".", _FOLDER, dir_fd=root)
         try:
             for depth, folder in enumerate(folders):
                 below, new = _make(at, folder, key)
