@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from imgstore.cli.options import URL_OPTIONS
 from imgstore.cli.output import Terminal
 from imgstore.cli.status import DONE
 
@@ -22,6 +23,17 @@ class Command(click.Command):
         """Takes what click does, and `examples` of use for the help."""
         super().__init__(*args, **options)
         self._examples = examples
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        told: dict[str, list[tuple[str, str]]] = {"Options": [], "Options for a URL as SRC": []}
+        plain, for_urls = told.values()
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                (for_urls if param.name in URL_OPTIONS else plain).append(record)
+        for title, records in told.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self._examples:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         "imgstore cp https://example.org/disk.img disk.img",
         "imgstore cp disk.img disks:debian/12.raw",
         "imgstore cp disks:debian/12.raw cold:debian/",
-        "qemu-img convert -O raw a.qcow2 /dev/stdout | imgstore cp - disks:a.raw",
+        "zstd -dc a.raw.zst | imgstore cp - disks:a.raw",
     ),
 )
 @click.argument("source", type=LOCATION, metavar="SRC")

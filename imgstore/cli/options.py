@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -78,6 +78,22 @@ class _StoreName(_Type):
         return stores(ctx.ensure_object(Terminal), incomplete)
 
 
+# The options that say how to ask a web server; a path or a store that comes with one is a mistake.
+URL_OPTIONS: Final = (
+    "headers",
+    "user",
+    "password_file",
+    "token_file",
+    "netrc",
+    "netrc_file",
+    "ca_file",
+    "client_cert",
+    "client_key",
+    "proxy",
+    "url_command",
+    "allow_private",
+)
+
 LOCATION = _Location()
 STORED = _Stored()
 STORE = _StoreName()
@@ -112,8 +128,8 @@ config_option = click.option(
     metavar="FILE",
     expose_value=False,
     callback=_config_file,
-    help="Which stores there are. [default: $IMGSTORE_CONFIG, else ~/.imgstore/imgstore.conf, else "
-    "/etc/imgstore/imgstore.conf, else one store, local]",
+    help="Which stores there are. [default: $IMGSTORE_CONFIG, ~/.imgstore/imgstore.conf or "
+    "/etc/imgstore/imgstore.conf]",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
@@ -130,10 +146,16 @@ def _seconds(name: str, told: str) -> Callable[[F], F]:
 timeout_option = _seconds("--timeout", "Give up after this time in all.")
 
 _SOURCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    _seconds("--stall-timeout", "Reconnect when data has only trickled for this long. [default: 15]"),
+    _seconds(
+        "--stall-timeout",
+        "Reconnect when data has only trickled for this long. [default: 15, or as configured]",
+    ),
     timeout_option,
     click.option("--limit-rate", type=POSITIVE_SIZE, metavar="RATE", help="Bytes a second, such as 10M."),
     click.option("--no-resume", is_flag=True, help="Fail at the first break instead of going on."),
+)
+
+_URL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--header",
         "headers",
@@ -163,7 +185,7 @@ _SOURCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def source_options(function: F) -> F:
     """Adds the options of commands that read an image."""
-    for option in reversed((*_SOURCE_OPTIONS, config_option, debug_option)):
+    for option in reversed((*_SOURCE_OPTIONS, *_URL_OPTIONS, config_option, debug_option)):
         function = option(function)
     return function
 

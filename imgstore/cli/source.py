@@ -20,21 +20,6 @@ from imgstore.stream import ByteStream
 if TYPE_CHECKING:
     from imgstore.transfer.sparse import SparseStream
 
-# The options that say how to ask a web server; a path that comes with one is a mistake.
-_HTTP = (
-    "headers",
-    "user",
-    "password_file",
-    "token_file",
-    "netrc",
-    "netrc_file",
-    "ca_file",
-    "client_cert",
-    "client_key",
-    "proxy",
-    "url_command",
-    "allow_private",
-)
 _RECEIVE_LIMIT = 20.0  # seconds; a longer stall window is for trickles, not for silence
 # Of these, the ones that are options of the driver by the same name.
 _AS_THEY_ARE = ("token_file", "ca_file", "client_cert", "client_key", "proxy", "allow_private")
@@ -79,7 +64,7 @@ def opened(
 
     `stores` has those of the configuration, if `location` is in one; they stay open.
     """
-    used = [name for name in _HTTP if given[name]]
+    used = [name for name in options.URL_OPTIONS if given[name]]
     if location.kind != "url" and used:
         raise ConfigError(f"--{_flag(used[0])} is for URLs; {location.shown} is none")
     terminal.where = location.shown

@@ -354,6 +354,9 @@ def test_version_and_help():
         assert ran.status == 0
         assert b"Usage: imgstore " + command.encode() in ran.out
         assert (b"Examples:\n  " in ran.out) == (command != "stores")
+        before, _, behind = ran.out.partition(b"Options for a URL as SRC:")
+        assert (b"--proxy URL" in behind) == (command in {"cp", "cat", "stat"})
+        assert b"--proxy URL" not in before
 
 
 def test_completion():
