@@ -66,10 +66,15 @@ def test_units_and_kinds(provider, reader):
     for event in EVENTS:
         observe(event)
     found = metrics(reader)
-    assert found.keys() == {f"imgstore.{name}" for name in COUNTERS} | {"imgstore.attempt.duration"}
-    assert found["imgstore.bytes"].unit == "By"
-    assert found["imgstore.attempts"].unit == "{attempt}"
-    assert found["imgstore.attempt.duration"].unit == "s"
+    assert {name.removeprefix("imgstore."): metric.unit for name, metric in found.items()} == {
+        "bytes": "By",
+        "attempts": "{attempt}",
+        "resumes": "{resume}",
+        "stalls": "{stall}",
+        "repairs": "{chunk}",
+        "errors": "{error}",
+        "attempt.duration": "s",
+    }
     assert all(found[f"imgstore.{name}"].data.is_monotonic for name in COUNTERS)
     assert all(metric.description for metric in found.values())
 
