@@ -15,6 +15,7 @@ from imgstore.testing import run_suite
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACE = "http://127.0.0.1:8000/"
+EXPORT = re.compile(r"export (\w+)=(\S+)")
 STATUS = re.compile(r"#\s*exit status (\d+)\s*$")
 
 
@@ -31,6 +32,8 @@ def place(tmp_path_factory):
     """A folder with the image of the tour, served the way the README says."""
     folder = tmp_path_factory.mktemp("tour")
     (folder / "disk.img").write_bytes(os.urandom(20_000_000))
+    (configuration,) = blocks("ini")
+    (folder / "imgstore.conf").write_text(configuration)
     serve = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]
     with subprocess.Popen(serve, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         try:
@@ -41,10 +44,21 @@ def place(tmp_path_factory):
 
 
 def test_the_commands_of_the_tour(place):
+    """Each command in a shell of its own; what one exports the later ones see."""
     folder, url = place
+    (folder / "imgstore.conf").write_text((folder / "imgstore.conf").read_text().replace(PLACE, url))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    assert len(commands()) >= 7
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "XDG_DATA_HOME": str(folder / "data"),
+        "HOME": str(folder / "home"),
+    }
+    assert len(commands()) >= 18
     for command in commands():
+        if exported := EXPORT.fullmatch(command):
+            environment[exported[1]] = exported[2]
+            continue
         expected = int(told[1]) if (told := STATUS.search(command)) else 0
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command.replace(PLACE, url)],
@@ -52,16 +66,23 @@ def test_the_commands_of_the_tour(place):
             capture_output=True,
             text=True,
             timeout=60,
-            env={**os.environ, "PATH": path},
+            env=environment,
             check=False,
         )
         assert done.returncode == expected, f"{command}\n{done.stdout}{done.stderr}"
 
 
-def test_the_python_of_the_tour(place):
-    _, url = place
-    code = next(block for block in blocks("python") if PLACE in block)
-    exec(compile(code.replace(PLACE, url), str(README), "exec"), {})
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_python_of_the_tour(place, number, monkeypatch):
+    folder, url = place
+    monkeypatch.chdir(folder)
+    (configuration,) = blocks("ini")
+    (folder / "imgstore.conf").write_text(configuration.replace(PLACE, url))
+    code = [block for block in blocks("python") if "ReadSuite" not in block][number]
+    try:
+        exec(compile(code.replace(PLACE, url), str(README), "exec"), {})
+    finally:
+        (folder / "images" / "disk.img").unlink(missing_ok=True)
 
 
 def test_the_suite_of_the_tour():
