@@ -287,6 +287,45 @@ def test_a_complete_killed_at_any_step_is_asked_again(tmp_path, overwrite):
     assert read(store) == DATA
 
 
+def test_a_part_that_comes_late_never_changes_the_image(store, monkeypatch):
+    """Stopped when the file had its name already, and still that of the upload."""
+    token, parts = begun(store)
+    with monkeypatch.context() as patch, pytest.raises(StorageIOError):
+        patch.setattr(os, "unlink", failing(errno.EIO))
+        store.uploader.complete(token, parts)
+    assert read(store) == DATA
+    with pytest.raises(UploadLostError):
+        store.uploader.put_part(token, 0, 0, memoryview(b"x" * PART))
+    assert read(store) == DATA
+    assert store.uploader.complete(token, parts) == store.stat("a/image")
+
+
+def test_an_upload_is_durable_before_its_token_is_given(store, tmp_path, monkeypatch):
+    real, synced = os.fsync, []
+
+    def fsync(descriptor):
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    token = store.uploader.begin("a", 5)
+    assert synced == [".", ".imgstore", ".imgstore/uploads", f".imgstore/uploads/{token}"]
+
+
+def test_an_upload_that_cannot_begin_leaves_nothing(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fdatasync", failing(errno.ENOSPC))
+    with pytest.raises(NoSpaceError):
+        store.uploader.begin("a", 5)
+    assert os.listdir(tmp_path) == []
+
+
+def failing(code):
+    def fail(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
 def test_a_part_is_on_the_disk_before_its_record(store, tmp_path, monkeypatch):
     token = store.uploader.begin("a", None)
     order = []

@@ -450,21 +450,40 @@ def test_a_hole_beyond_the_size_is_another_size(store, folder):
     assert tree(folder) == []
 
 
-def test_a_delete_of_a_version_sees_a_file_exchanged_before_it(store, folder, monkeypatch):
+@pytest.mark.parametrize(
+    "how, error",
+    [("replaced", VersionChangedError), ("deleted", NotFoundError), ("a link now", UnsafeLocationError)],
+)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_delete_sees_what_became_of_the_file(store, folder, monkeypatch, how, error, moment):
+    """Just before it is opened to be looked at, and just after."""
     put(store, "a")
-    version = store.stat("a").version
-    real = os.open
+    version, real = store.stat("a").version, os.open
 
-    def exchange(path, flags, *rest, **options):
-        if flags & os.O_PATH and path == "a":
-            monkeypatch.setattr(os, "open", real)
+    def change():
+        monkeypatch.setattr(os, "open", real)
+        if how == "replaced":
             put(store, "a", b"new", overwrite=True)
-        return real(path, flags, *rest, **options)
+        else:
+            os.unlink(folder / "a")
+        if how == "a link now":
+            os.symlink("/etc/hostname", folder / "a")
 
-    monkeypatch.setattr(os, "open", exchange)
-    with pytest.raises(VersionChangedError):
+    def meanwhile(path, flags, *rest, **options):
+        mine = flags & os.O_PATH and path == "a"
+        if mine and moment == "before":
+            change()
+        opened = real(path, flags, *rest, **options)
+        if mine and moment == "after":
+            change()
+        return opened
+
+    monkeypatch.setattr(os, "open", meanwhile)
+    if moment == "after":
+        error = NotFoundError  # what was opened has no name any more
+    with pytest.raises(error):
         store.writer.delete("a", version=version)
-    assert read(store, "a") == b"new"
+    assert os.path.lexists(folder / "a") is (how != "deleted")
 
 
 def test_a_full_disk_leaves_nothing(tmp_path):
@@ -520,6 +539,18 @@ def test_a_read_only_disk_says_so(tmp_path):
             with pytest.raises(PermissionDeniedError):
                 call()
         assert read(store, "a/b") == b"x"
+
+
+def test_a_data_directory_that_was_made_is_durable(tmp_path, monkeypatch):
+    real, synced = os.fsync, []
+
+    def fsync(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    list(FilesystemStore(data_dir=tmp_path / "x" / "y", create_data_dir=True).lister.list())
+    assert synced == [str(tmp_path), str(tmp_path / "x")]
 
 
 def test_a_data_directory_is_made_where_that_is_asked_for(tmp_path):
@@ -615,7 +646,7 @@ def test_a_map_of_extents_is_of_one_version(store, folder):
     with open(folder / "a", "r+b") as file:
         file.write(b"z")
     with pytest.raises(VersionChangedError):
-        list(extents)
+        next(extents)
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])

@@ -115,8 +115,6 @@ def opened(directories: Directories, token: str, clock: Clock, call: Call) -> It
         stack.callback(os.close, folder)
         log = stack.enter_context(_log(folder))
         acquire(log, "the upload", clock, call)
-        if not os.fstat(log).st_nlink:
-            raise lost()
         yield UploadFolder(token, place, folder, log, upload_log.replay(log))
 
 
