@@ -16,13 +16,15 @@ from benchmarks.harness import ROOT, Bench, BrokenRunError, tell
 
 SCENARIOS = ("http", "filesystem", "sparse", "random_reads", "layers", "memory", "startup")
 FOLDER = Path(__file__).parent
+_NAMES = f"scenarios to run: {', '.join(SCENARIOS)} (all)"
 _ABOUT = (__doc__ or "").partition(": ")[2]
+_ROUNDS = 9  # fewer, and the interval of a median is the whole range of what was seen
 _UNITS = {"K": 10, "M": 20, "G": 30}
 
 
 def main() -> int:
     """Runs the scenarios that were asked for; gives the exit status."""
-    options = _parser().parse_args()
+    options = _options(sys.argv[1:])
     found: dict[str, Any] = {}
     for name in options.names or SCENARIOS:
         try:
@@ -36,17 +38,20 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _options(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_ABOUT)
-    parser.add_argument("names", nargs="*", choices=[*SCENARIOS, []], help="scenarios to run; default: all")
-    parser.add_argument("--rounds", type=int, default=15, help="of each comparison, 9 at least to be saved")
+    parser.add_argument("names", nargs="*", choices=[*SCENARIOS, []], metavar="NAME", help=_NAMES)
+    parser.add_argument("--rounds", type=int, default=15, help="of each comparison (15)")
     parser.add_argument("--size", type=_size, default=1 << 30, help="of the image, such as 128M (1G)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of contenders and of random places")
     parser.add_argument("--disk", type=Path, default=ROOT, help="where the files on disk go (this folder)")
     parser.add_argument("--memory", type=Path, default=Path("/dev/shm"), help="where tmpfs is (/dev/shm)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--save", action="store_true", help="put them into results.json and RESULTS.md")
-    return parser
+    options = parser.parse_args(argv)
+    if options.save and options.rounds < _ROUNDS:
+        parser.error(f"{options.rounds} rounds prove too little to be saved; take {_ROUNDS} rounds or more")
+    return options
 
 
 def _size(text: str) -> int:
