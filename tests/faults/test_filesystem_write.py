@@ -15,6 +15,7 @@ import pytest
 
 from imgstore.backends.filesystem import FilesystemStore, copier, reader, stamp, walk
 from imgstore.errors import (
+    AlreadyExistsError,
     DeadlineExceededError,
     ImgstoreError,
     LockedError,
@@ -118,6 +119,16 @@ def test_what_the_source_raises_is_not_dressed_up(store):
         store.writer.put("a", source)
 
 
+def test_a_taken_key_is_known_before_the_source_is_read(store):
+    put(store, "a")
+    source = Sparse(b"x")
+    with pytest.raises(AlreadyExistsError):
+        store.writer.put("a", source)
+    assert source.pieces == [b"x"]
+    with pytest.raises(AlreadyExistsError):
+        store.uploader.begin("a", 5)
+
+
 def test_errors_name_key_and_store(store, folder):
     store.store_id = "disk"
     put(store, "a")
@@ -208,6 +219,21 @@ def test_nothing_is_deleted_but_images(store, folder, tmp_path, key):
     with pytest.raises((UnsafeLocationError, NotFoundError)):
         store.writer.delete(key)
     assert tree(tmp_path) == before
+
+
+def test_a_link_that_comes_in_place_of_a_new_folder_is_not_followed(store, folder, tmp_path, monkeypatch):
+    (tmp_path / "outside").mkdir()
+    real = os.mkdir
+
+    def mkdir(name, **options):
+        real(name, **options)
+        os.rmdir(folder / name)
+        os.symlink("../outside", folder / name)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(UnsafeLocationError, match="'sub/a' leads through 'sub', which is a symbolic link"):
+        put(store, "sub/a")
+    assert os.listdir(tmp_path / "outside") == []
 
 
 def swap(folder, over, swaps):
