@@ -312,6 +312,32 @@ def test_an_upload_is_durable_before_its_token_is_given(store, tmp_path, monkeyp
     assert synced == [".", ".imgstore", ".imgstore/uploads", f".imgstore/uploads/{token}"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_image_is_durable_before_the_answer_is_noted(store, monkeypatch, overwrite):
+    token, parts = begun(store, overwrite=overwrite)
+    order = []
+
+    def note(name):
+        real = getattr(os, name)
+
+        def call(what, *rest, **options):
+            told = what if isinstance(what, str) else os.readlink(f"/proc/self/fd/{what}")
+            order.append((name, os.path.basename(told)))
+            return real(what, *rest, **options)
+
+        return call
+
+    for name in ("fsync", "fdatasync", "link", "rename", "unlink"):
+        monkeypatch.setattr(os, name, note(name))
+    store.uploader.complete(token, parts)
+    named = order.index(("rename" if overwrite else "link", "data"))
+    assert [each for each in order[:named] if each[1] in {"data", "log"}] == [
+        ("fsync", "data"),
+        ("fdatasync", "log"),
+    ]
+    assert order[named + 1 :] == [("fsync", "a"), ("unlink", "data"), ("fdatasync", "log")]
+
+
 def test_an_upload_that_cannot_begin_leaves_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fdatasync", failing(errno.ENOSPC))
     with pytest.raises(NoSpaceError):
