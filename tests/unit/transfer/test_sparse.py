@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imgstore.backends.memory import MemoryStore
-from imgstore.errors import DigestMismatchError, RangeNotSatisfiableError, TruncatedError, VersionChangedError
-from imgstore.model import ByteRange, Call, Extent
+from imgstore.errors import (
+    AlreadyExistsError,
+    DigestMismatchError,
+    OperationCancelledError,
+    RangeNotSatisfiableError,
+    TruncatedError,
+    UnsupportedError,
+    VersionChangedError,
+)
+from imgstore.model import ByteRange, Call, CancelToken, Extent
 from imgstore.stack import LayerSettings, build
 from imgstore.stream import ByteStream
 from imgstore.transfer import sparse
@@ -113,11 +123,103 @@ def test_small_holes_are_read(monkeypatch):
     assert report.attempts == 2
 
 
-def test_without_a_map_or_a_version_it_is_a_plain_stream():
-    store = stored(image("a0"))
-    store.extents = None
+@pytest.mark.parametrize("size, steps", [(256 << 10, 3), ((256 << 10) - BLOCK, 1)])
+def test_a_hole_is_worth_it_from_a_quarter_of_a_mebibyte_on(monkeypatch, size, steps):
+    monkeypatch.undo()
+    store, target = stored(image("a") + bytes(size) + image("b")), Target()
     with open_source(store, KEY) as source:
+        copy(source, target, report=Report())
+    assert len(target.steps) == steps
+
+
+def without_extents(store):
+    store.extents = None
+
+
+def without(name):
+    def change(store):
+        real = store._stat
+        store._stat = lambda key, call: replace(real(key, call), **{name: None})
+
+    return change
+
+
+PLAIN = [without_extents, without("version"), without("size")]
+
+
+@pytest.mark.parametrize("change", PLAIN)
+def test_without_a_map_or_what_holds_it_to_the_bytes_it_is_a_plain_stream(change):
+    store = stored(image("a0b"))
+    change(store)
+    with open_source(store, KEY, BLOCK, BLOCK) as source:
         assert isinstance(source, ByteStream)
+        assert source.read() == image("0")
+
+
+@pytest.mark.parametrize("change", [lambda store: None, *PLAIN])
+def test_a_call_that_was_called_off_opens_nothing(change):
+    store, token = stored(image("a0")), CancelToken()
+    change(store)
+    token.cancel()
+    with pytest.raises(OperationCancelledError):
+        open_source(store, KEY, call=Call(cancel=token))
+
+
+@pytest.mark.parametrize("change", PLAIN)
+def test_the_call_is_handed_on(change):
+    store, told = stored(image("a0")), []
+    change(store)
+    with open_source(store, KEY, call=Call(observe=told.append)) as source:
+        assert len(source.read(BLOCK)) == BLOCK
+    assert [event.kind for event in told if event.operation == "get"] == ["opened", "delivered"]
+
+
+def test_the_map_is_asked_of_the_version_and_with_the_call(monkeypatch):
+    store, asked, call = stored(image("a0")), [], Call(deadline=2e9)
+    real = store.extents.extents
+
+    def extents(key, **options):
+        asked.append(options)
+        return real(key, **options)
+
+    monkeypatch.setattr(store.extents, "extents", extents)
+    open_source(store, KEY, call=call).close()
+    assert asked == [{"start": 0, "stop": None, "version": store.stat(KEY).version, "call": call}]
+
+
+def test_a_hole_is_zeros_in_whatever_buffer():
+    with open_source(stored(image("0a")), KEY) as source:
+        buffer = bytearray(b"x" * 2 * BLOCK)
+        assert source.readinto(buffer) == BLOCK
+        assert buffer == image("0") + b"x" * BLOCK
+
+
+@pytest.mark.parametrize("end", ["close", "exit", "hole"])
+def test_what_is_open_is_closed(end):
+    store = stored(image("a0b"), max_streams=1)
+    closed = []
+    real = store.extents.extents
+
+    def extents(key, **options):
+        try:
+            yield from real(key, **options)
+        finally:
+            closed.append(key)
+
+    store.extents = SimpleNamespace(extents=extents)
+    source = open_source(store, KEY)
+    source.read(BLOCK if end == "hole" else 10)
+    if end == "hole":
+        assert source.hole() == BLOCK
+    elif end == "close":
+        source.close()
+    else:
+        with source:
+            pass
+    # were its stream still open, this one would wait for its permit
+    assert store.get(KEY, 0, 1, call=Call().within(5)).read() == b"a"
+    source.close()
+    assert closed == [KEY]
 
 
 @pytest.mark.parametrize("offset, length", [(9 * BLOCK, None), (2 * BLOCK, 1)])
@@ -148,8 +250,9 @@ def test_a_map_that_ends_early_is_no_end(monkeypatch):
     monkeypatch.setattr(store.extents, "extents", lambda *args, **options: iter(half), raising=False)
     with open_source(store, KEY) as source:
         assert source.read(BLOCK) == image("a")
-        with pytest.raises(TruncatedError, match=f"ends at {BLOCK}"):
+        with pytest.raises(TruncatedError, match=f"ends at {BLOCK}") as caught:
             source.read(BLOCK)
+        assert (caught.value.key, caught.value.offset) == (KEY, BLOCK)
 
 
 @pytest.mark.parametrize("plan", ["a0b", "00", "ab", ""])
@@ -181,6 +284,7 @@ def test_an_upload_tells_a_writer_that_asks_of_the_holes():
     with open_source(store, KEY) as source:
         upload(source, other, "copy", report=report, digest=True)
     assert taken == [("data", BLOCK), ("hole", BLOCK), ("data", BLOCK)]
+    assert report.bytes == 3 * BLOCK
     assert report.digests == {"sha256": hashlib.sha256(image("a0b")).hexdigest()}
 
 
@@ -191,3 +295,51 @@ def test_what_the_source_claims_is_checked_before_publishing(monkeypatch):
         with pytest.raises(DigestMismatchError):
             upload(source, other, "copy", report=Report())
     assert list(other.lister.list()) == []
+
+
+def test_an_upload_replaces_only_where_it_is_asked_to():
+    store, other = stored(image("a")), stored(image("b"))
+    with open_source(store, KEY) as source, pytest.raises(AlreadyExistsError):
+        upload(source, other, KEY, report=Report())
+    with open_source(store, KEY) as source:
+        report = Report()
+        upload(source, other, KEY, report=report, overwrite=True)
+    assert other.get(KEY).read() == image("a")
+    assert report.digests == {}
+
+
+def test_an_upload_without_a_map_of_its_source():
+    store, other, report = stored(image("a0")), MemoryStore(), Report()
+    with store.get(KEY) as source:
+        upload(source, other, "copy", report=report)
+    assert other.get("copy").read() == image("a0")
+    assert report.bytes == 2 * BLOCK
+
+
+def test_an_upload_hands_its_call_on():
+    store, other, token = stored(image("a")), MemoryStore(), CancelToken()
+    token.cancel()
+    with open_source(store, KEY) as source, pytest.raises(OperationCancelledError):
+        upload(source, other, "copy", report=Report(), call=Call(cancel=token))
+
+
+def test_a_store_that_is_only_read_takes_nothing():
+    store, other = stored(image("a")), MemoryStore()
+    other.store_id, other.writer = "archive", None
+    with open_source(store, KEY) as source, pytest.raises(UnsupportedError, match="only read") as caught:
+        upload(source, other, "copy", report=Report())
+    assert (caught.value.key, caught.value.store) == ("copy", "archive")
+
+
+def test_an_upload_hides_no_hole_that_is_not_there():
+    store, asked = stored(image("a")), []
+
+    class Writer:
+        def put(self, key, source, size=None, **options):
+            asked.append(source.hole())
+
+    other = MemoryStore()
+    other.writer = Writer()
+    with store.get(KEY) as source:
+        upload(source, other, "copy", report=Report())
+    assert asked == [0]
