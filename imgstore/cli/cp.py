@@ -7,7 +7,6 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -200,7 +199,5 @@ def _copy_inside(store: Store, origin: Source, key: str, report: Report, *, over
 def _upload(store: Store, origin: Source, key: str, report: Report, *, overwrite: bool, digest: bool) -> None:
     from imgstore.transfer.upload import upload
 
-    # The events of the source are the report's; those of the target would be counted among them.
-    call = replace(origin.call, observe=None)
     with origin.open() as stream:
-        upload(stream, store, key, report=report, overwrite=overwrite, digest=digest, call=call)
+        upload(stream, store, key, report=report, overwrite=overwrite, digest=digest, call=origin.call)

@@ -230,8 +230,7 @@ def _written(write: Callable[..., object], *text: str) -> bool:
     try:
         write(*text)
     except OSError as exc:
-        # What is still buffered would fail again, and louder, when the interpreter ends.
-        _drop_output()
+        _drop(1)
         if exc.errno != errno.EPIPE:
             from imgstore.publish import file_error
 
@@ -240,9 +239,10 @@ def _written(write: Callable[..., object], *text: str) -> bool:
     return True
 
 
-def _drop_output() -> None:
+def _drop(descriptor: int) -> None:
+    """Leads a standard descriptor nowhere: what is buffered would fail again, and louder, at the exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
@@ -250,6 +250,10 @@ def _write_error_line(line: str) -> None:
     if sys.stderr is None:
         return
     # A standard error that is gone is no reason to fail.
-    with contextlib.suppress(OSError, ValueError):
+    try:
         sys.stderr.write(line + os.linesep)
         sys.stderr.flush()
+    except OSError:
+        _drop(2)
+    except ValueError:
+        pass

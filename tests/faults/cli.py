@@ -46,7 +46,10 @@ def run_here(capfdbinary, *argv):
 
 def start(*argv, **options):
     """Starts the command in a process of its own."""
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    # As a user's shell has it: without buffers, a write that fails could not be put off till the end.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    options = {"stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, "env": env, **options}
     return subprocess.Popen([sys.executable, "-m", "imgstore.cli", *map(str, argv)], **options)
 
 
