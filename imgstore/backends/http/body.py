@@ -43,7 +43,7 @@ class Sized:
     def readinto(self, view: memoryview) -> int:
         if not self._left:
             return 0
-        count = self._inlet.readinto(view[: self._left])
+        count = self._inlet.readinto(view if len(view) <= self._left else view[: self._left])
         if not count:
             raise TruncatedError(
                 f"the connection ended after {self._length - self._left} of the body's {self._length} bytes"
@@ -147,6 +147,7 @@ class Body:
         self._left = limit
         self._watch = watch
         self._timeout = receive_timeout
+        self._late = f"the server sent nothing for {receive_timeout:g} seconds"
         self._over = self._closed = False
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -155,10 +156,11 @@ class Body:
         if self._left == 0 or self._over:
             return 0
         # All that one receive needs: a chunk's head that trickles in, too.
-        self._watch.allow(self._timeout, f"the server sent nothing for {self._timeout:g} seconds")
+        self._watch.allow(self._timeout, self._late)
         self._watch.pause()
         try:
-            count = self._reading.readinto(buffer if self._left is None else buffer[: self._left])
+            fits = self._left is None or len(buffer) <= self._left
+            count = self._reading.readinto(buffer if fits else buffer[: self._left])
         except ImgstoreError:
             raise
         except Exception as exc:  # noqa: BLE001  # translated, not swallowed
