@@ -21,6 +21,7 @@ from imgstore.errors import (
     LockedError,
     NoSpaceError,
     NotFoundError,
+    OperationCancelledError,
     PermissionDeniedError,
     SourceChangedError,
     StorageIOError,
@@ -688,6 +689,24 @@ def test_a_copy_that_fails_leaves_nothing(store, folder, monkeypatch, code):
             with pytest.raises(NoSpaceError if code == errno.ENOSPC else StorageIOError):
                 store.copier.copy("a", "new/b")
         assert tree(folder) == ["a"]
+
+
+@pytest.mark.parametrize("in_kernel", [True, False])
+def test_a_copy_that_is_called_off_ends_between_two_steps(store, folder, monkeypatch, in_kernel):
+    put(store, "a")
+    token, real, steps = CancelToken(), os.copy_file_range, []
+
+    def once(source, target, count, **options):
+        steps.append(count)
+        token.cancel()
+        return real(source, target, count, **options) if in_kernel else 0
+
+    monkeypatch.setattr(copier, "_STEP", 1000)
+    monkeypatch.setattr(os, "copy_file_range", once)
+    with pytest.raises(OperationCancelledError):
+        store.copier.copy("a", "new/b", call=Call(cancel=token))
+    assert steps == [1000]
+    assert tree(folder) == ["a"]
 
 
 def test_a_source_written_to_during_its_copy_is_not_published(store, folder, monkeypatch):
