@@ -87,7 +87,9 @@ def serve() -> None:
         name, root, number = json.loads(line)
         pid = os.fork()
         if not pid:
-            _child(lambda name=name, root=root: WAYS[name].run(Path(root)), number)
+            # The waits, too, are watched where strace does that; a shim sees none.
+            way = WAYS[name] if number is None else WAYS[name].hasty
+            _child(lambda way=way, root=root: way.run(Path(root)), number)
         if number is None:
             print(pid, flush=True)
         _, status = os.waitpid(pid, 0)
@@ -99,7 +101,7 @@ def _rehearse() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, way in enumerate(WAYS.values()):
             way.lay(root := Path(folder, str(number)))
-            way.run(root)
+            way.hasty.run(root)
 
 
 def _child(change: Callable[[], None], number: int | None) -> None:

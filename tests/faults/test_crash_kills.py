@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("name", WAYS)
 def test_killed_at_the_nth_call(killer, folder, name):
-    way, root = WAYS[name], folder / "root"
+    way, root = WAYS[name].hasty, folder / "root"
     way.lay(root)
     way.run(root)
     way.sweep(way, root)
@@ -54,7 +54,7 @@ def test_killed_at_the_nth_call(killer, folder, name):
 
 def test_what_a_killed_overwrite_left_goes_with_the_image(killer, folder):
     """Its room may be all that there is, and nobody may ever put that name again."""
-    way, root = WAYS["put, overwriting"], folder / "root"
+    way, root = WAYS["put, overwriting"].hasty, folder / "root"
     way.lay(root)
     for number in itertools.count(1):
         end = killer.at("put, overwriting", root, number)

@@ -66,7 +66,7 @@ class Change:
     """A change that was made and written down, and what of uploads was said on the way."""
 
     def __init__(self, name, root, *, without=None, before=None):
-        self.way, self.root = WAYS[name], root
+        self.way, self.root = WAYS[name].hasty, root
         shutil.rmtree(root, ignore_errors=True)
         self.way.lay(root)
         self.parts = []  # that were put, each with the length of the log when that was said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Final
 
@@ -111,7 +112,9 @@ class FileReader:
     def close(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            # What was read was judged when it was read; nothing was written that could be lost now.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def check_unchanged(self) -> None:
         """Raises: VersionChangedError where the file was written to since it was opened."""

@@ -45,9 +45,12 @@ class UploadFolder:
             file = os.open(DATA, _OLD, dir_fd=self.folder)
         except FileNotFoundError:
             raise lost() from None
-        if os.fstat(file).st_nlink != 1:  # killed between the two: it has the name of the image already
+        try:
+            if os.fstat(file).st_nlink != 1:  # killed between the two: it has the name of the image already
+                raise lost()
+        except BaseException:
             os.close(file)
-            raise lost()
+            raise
         return file
 
     def found(self) -> os.stat_result | None:

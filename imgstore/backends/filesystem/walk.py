@@ -115,6 +115,8 @@ def prune(root: int, folders: Sequence[str], keep: int = 0) -> None:
     for depth in range(len(folders), keep, -1):
         try:
             _remove(root, folders[:depth])
+        except FileNotFoundError:
+            continue  # it was never made; the one above it may have been
         except (OSError, ImgstoreError):
             return  # not empty, held, or another's: nothing is lost where it stays
 
@@ -183,14 +185,22 @@ def _make(parent: int, name: str, key: str) -> tuple[int, bool]:
     except OSError as exc:
         if isinstance(exc, NotADirectoryError):
             _check_in_the_way(parent, name, key)
+        _unmake(parent, name, new=new)
         raise file_error(exc, f"cannot make the folder {name!r} of {key!r}") from exc
     try:
         # Also where it stood there: whoever made it may not have come to this yet.
         sync_folder(parent)
     except OSError as exc:
         os.close(below)
+        _unmake(parent, name, new=new)
         raise file_error(exc, f"cannot make the folder {name!r} of {key!r} durable") from exc
     return below, new
+
+
+def _unmake(parent: int, name: str, *, new: bool) -> None:
+    if new:
+        with contextlib.suppress(OSError):  # another put is in it already, or the disk is past that
+            os.rmdir(name, dir_fd=parent)
 
 
 def _check_in_the_way(parent: int, name: str, key: str) -> None:
