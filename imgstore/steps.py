@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from imgstore.errors import ImgstoreError
 from imgstore.model import Call
+
+# Begins the key of whatever a step asks for or stores on its own: nobody takes that for an image.
+TEST_PREFIX: Final = "imgstore-check-"
 
 
 class NotApplicableError(Exception):

@@ -10,7 +10,7 @@ import glob
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from click.shell_completion import CompletionItem
@@ -42,7 +42,7 @@ def stores(terminal: Terminal, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(each[:-1]) for each in _quietly(_stored(terminal, incomplete))]
 
 
-def _stored(terminal: Terminal, incomplete: str) -> Iterator[str]:
+def _stored(terminal: Terminal, incomplete: str) -> Generator[str, None, None]:
     if "/" in incomplete.partition(":")[0]:
         return
     with every(terminal) as found:
@@ -54,18 +54,18 @@ def _stored(terminal: Terminal, incomplete: str) -> Iterator[str]:
                 yield f"{name}:{info.key}"
 
 
-def _paths(incomplete: str) -> Iterator[str]:
+def _paths(incomplete: str) -> Generator[str, None, None]:
     for path in sorted(glob.iglob(f"{glob.escape(incomplete)}*")):
         yield f"{path}/" if os.path.isdir(path) else path
 
 
-def _quietly(names: Iterator[str]) -> list[str]:
+def _quietly(names: Generator[str, None, None]) -> list[str]:
     """Gives what comes of `names` until there are enough, or something goes wrong."""
     found: list[str] = []
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.suppress(ImgstoreError, OSError, ValueError):
+        with contextlib.suppress(ImgstoreError, OSError, ValueError), contextlib.closing(names):
             found.extend(each for each in itertools.islice(names, _LIMIT) if each.isprintable())
     finally:
         logging.disable(disabled)

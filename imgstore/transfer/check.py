@@ -22,12 +22,11 @@ from imgstore.errors import (
     TransientError,
 )
 from imgstore.model import Call
-from imgstore.steps import NotApplicableError, Step
+from imgstore.steps import TEST_PREFIX, NotApplicableError, Step
 from imgstore.store import Store
 
 LOG = logging.getLogger(__name__)
 
-PREFIX: Final = "imgstore-check-"  # of the keys of what is written, so that nobody takes it for an image
 _SIZE: Final = 64 << 10  # bytes written and read: more than one packet and one block, and no burden
 _CLEANING: Final = 10.0  # seconds for removing what was written, whatever the steps have used up
 
@@ -89,7 +88,7 @@ class Trial:
         self._store = store
         self._key = key
         self._write = write
-        self._test_key = f"{PREFIX}{secrets.token_hex(8)}"
+        self._test_key = f"{TEST_PREFIX}{secrets.token_hex(8)}"
         self._state: Literal["nothing", "unknown", "written"] = "nothing"
 
     def steps(self) -> list[Step]:

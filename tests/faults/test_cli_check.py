@@ -16,9 +16,9 @@ from imgstore.backends.http import HttpStore
 from imgstore.backends.memory import MemoryStore
 from imgstore.cli import check as command
 from imgstore.config import Stores
+from imgstore.steps import TEST_PREFIX
 from imgstore.testing.server import Header, HeaderDelay, PlaintextOnTls, ScriptedServer, Status
 from imgstore.testing.server.certificates import make_authority
-from imgstore.transfer.check import PREFIX
 from tests import canary
 from tests.faults.cli import (
     IMAGE,
@@ -424,7 +424,7 @@ def test_what_was_written_is_removed_whatever_happens(capfdbinary, folder, monke
     ran = run_here(capfdbinary, "check", "mine", "--json")
     assert ran.status == status
     (key,) = store.writer.deleted
-    assert key.startswith(PREFIX)
+    assert key.startswith(TEST_PREFIX)
     assert not list(store.lister.list())
     assert results(ran).get("delete", "skipped") == "skipped"
 

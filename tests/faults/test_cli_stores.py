@@ -130,6 +130,20 @@ def test_a_copy_inside_a_store_moves_no_byte_through_here(imgstore, folder):
     assert (folder / "disks/b").read_bytes() == IMAGE
 
 
+def test_holes_stay_holes(imgstore, folder):
+    with open("sparse.img", "wb") as file:
+        file.truncate(64 << 20)
+        file.seek(32 << 20)
+        file.write(IMAGE)
+    for source, target in (("sparse.img", "disks:a"), ("disks:a", "cold:b"), ("cold:b", "cold:c")):
+        assert imgstore("cp", source, target).status == 0
+    for path in ("disks/a", "cold/b", "cold/c"):
+        found = (folder / path).stat()
+        assert found.st_size == 64 << 20
+        assert N <= found.st_blocks * 512 <= 2 * N
+    assert imgstore("cat", "cold:c").out == (folder / "work/sparse.img").read_bytes()
+
+
 @pytest.mark.parametrize(
     "source, target, key",
     [

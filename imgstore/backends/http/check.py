@@ -27,7 +27,7 @@ from imgstore.errors import (
     TransientError,
 )
 from imgstore.model import Call
-from imgstore.steps import NotApplicableError, Step
+from imgstore.steps import TEST_PREFIX, NotApplicableError, Step
 
 if TYPE_CHECKING:
     from imgstore.backends.http.driver import HttpStore
@@ -55,7 +55,7 @@ class Way:
         """Takes the image to ask for; without one it asks for a name that no image has."""
         self._store = store
         self._given = key
-        self._key = key or f"imgstore-check-{secrets.token_hex(8)}"
+        self._key = key or f"{TEST_PREFIX}{secrets.token_hex(8)}"
         self._requester = store._requester()
         self._address: Address | None = None
         self._proxy: Proxy | None = None
