@@ -165,13 +165,14 @@ def test_a_call_that_was_called_off_opens_nothing(change):
         open_source(store, KEY, call=Call(cancel=token))
 
 
-@pytest.mark.parametrize("change", PLAIN)
+@pytest.mark.parametrize("change", [lambda store: None, *PLAIN])
 def test_the_call_is_handed_on(change):
     store, told = stored(image("a0")), []
     change(store)
     with open_source(store, KEY, call=Call(observe=told.append)) as source:
         assert len(source.read(BLOCK)) == BLOCK
     assert [event.kind for event in told if event.operation == "get"] == ["opened", "delivered"]
+    assert change is without_extents or "stat" in [event.operation for event in told]
 
 
 def test_the_map_is_asked_of_the_version_and_with_the_call(monkeypatch):
