@@ -98,7 +98,8 @@ class Directories:
     def __init__(self, directories: Sequence[DataDirectory]) -> None:
         """Takes at least one directory."""
         self.ordered = sorted(directories, key=lambda each: -each.priority)
-        self._first = directories[0]
+        # That of the lock: the same for processes that name the directories in another order.
+        self._first = min(directories, key=lambda each: each.path)
 
     def find(self, key: str) -> tuple[DataDirectory, int]:
         """Opens the file of `key`, and gives the directory it is in. The caller closes the file.
