@@ -18,7 +18,7 @@ import pytest
 
 from imgstore.testing.server import Cut, ScriptedServer, Stall, Throttle
 from tests import canary
-from tests.faults.cli import IMAGE, PATH, ended, names, run, start
+from tests.faults.cli import IMAGE, PATH, ended, names, run, start, without_configuration
 
 N = len(IMAGE)
 
@@ -359,7 +359,8 @@ def test_version_and_help():
         assert b"--proxy URL" not in before
 
 
-def test_completion():
+def test_completion(tmp_path, monkeypatch):
+    without_configuration(monkeypatch, tmp_path)
     env = {**os.environ, "_IMGSTORE_COMPLETE": "bash_complete", "COMP_WORDS": "imgstore c", "COMP_CWORD": "1"}
     code = "import sys; sys.argv[0] = 'imgstore'; from imgstore.cli import main; sys.exit(main())"
     ran = python(code, env=env)
