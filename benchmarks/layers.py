@@ -14,11 +14,13 @@ _READS, _PIECE = 50_000, 64
 def run(bench: Bench) -> None:
     bare, layered, watched = [], [], []
     for _ in range(bench.rounds):
-        bare.append(library(reads, "bare").wall)
-        layered.append(library(reads, "layered").wall)
-        watched.append(library(reads, "observed").wall)
+        bare.append(library(reads, "bare").cpu)
+        layered.append(library(reads, "layered").cpu)
+        watched.append(library(reads, "observed").cpu)
     added = [(after - before) / _READS * 1e6 for before, after in zip(bare, layered, strict=True)]
-    bench.figure("layers", "Added to a readinto of 64 bytes by metrics and resume.", "us", added, LIMIT)
+    bench.figure(
+        "layers", "CPU time added to a readinto of 64 bytes by metrics and resume.", "us", added, LIMIT
+    )
     told = [(after - before) / _READS * 1e6 for before, after in zip(bare, watched, strict=True)]
     bench.figure("layers, observed", "The same with an observer that is told each receive.", "us", told, None)
 
