@@ -576,13 +576,18 @@ def test_a_data_directory_that_was_made_is_durable(tmp_path, monkeypatch):
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    list(FilesystemStore(data_dir=tmp_path / "x" / "y", create_data_dir=True).lister.list())
-    assert synced == [str(tmp_path), str(tmp_path / "x")]
+    put(FilesystemStore(data_dir=tmp_path / "x" / "y", create_data_dir=True), "a")
+    assert synced[:2] == [str(tmp_path), str(tmp_path / "x")]
 
 
 def test_a_data_directory_is_made_where_that_is_asked_for(tmp_path):
     store = FilesystemStore(data_dir=tmp_path / "x" / "y", create_data_dir=True)
-    assert list(store.lister.list()) == []
+    assert list(store.lister.list()) == list(store.uploader.uploads()) == []
+    assert store.space.free() == FilesystemStore(data_dir=tmp_path).space.free()
+    for look in (lambda: read(store, "a"), lambda: store.stat("a"), lambda: store.writer.delete("a")):
+        with pytest.raises(NotFoundError):
+            look()
+    assert not (tmp_path / "x").exists(), "to look makes nothing"
     put(store, "a")
     assert read(store, "a") == DATA
     plain = FilesystemStore(data_dir=tmp_path / "nowhere")

@@ -37,21 +37,24 @@ _PASSED_OVER: Final = (NotFoundError, StorageIOError, PermissionDeniedError)
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """One folder of images; `create` makes it where there is none."""
+    """One folder of images; with `create` the first image makes it where there is none."""
 
     path: str
     priority: int = 0
     create: bool = False
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[int]:
-        """Gives its descriptor for as long as the block runs.
+    def opened(self, *, make: bool = False) -> Iterator[int]:
+        """Gives its descriptor for as long as the block runs; with `make`, also where it is yet to be made.
 
-        Raises: StorageIOError where it is not there, which is no news of any image; PermissionDeniedError.
+        Raises: StorageIOError where it is not there, which is no news of any image; NotFoundError where it is
+        to be made by the first image; PermissionDeniedError.
         """
         try:
-            root = os.open(self.path, _ROOT) if not self.create else self._open_or_make()
+            root = self._open_or_make() if make and self.create else os.open(self.path, _ROOT)
         except (FileNotFoundError, NotADirectoryError) as exc:
+            if self.create and isinstance(exc, FileNotFoundError):
+                raise NotFoundError(f"no image was stored in {self.path} yet") from exc
             raise StorageIOError(
                 f"the data directory {self.path} is not there; mount or create it, or correct the option",
                 errno=errno.ENOENT,
@@ -65,15 +68,20 @@ class DataDirectory:
 
     def holds(self, key: str) -> bool:
         """Tells whether an image is stored under `key` here. Raises: as `walk.look`."""
-        with self.opened() as root:
-            try:
+        try:
+            with self.opened() as root:
                 walk.look(root, *split(key), key)
-            except NotFoundError:
-                return False
-            return True
+        except NotFoundError:
+            return False
+        return True
 
     def free(self) -> tuple[int, int]:
-        """Gives the file system's device number and the bytes free on it to this user."""
+        """Gives the file system's device number and the bytes free on it to this user.
+
+        Where it is yet to be made, those of the folder that it will be made in.
+        """
+        if self.create and not os.path.lexists(self.path):
+            return DataDirectory(os.path.dirname(os.path.abspath(self.path)), create=True).free()
         with self.opened() as root:
             try:
                 found = os.fstatvfs(root)
@@ -85,7 +93,7 @@ class DataDirectory:
         with contextlib.suppress(FileNotFoundError):
             return os.open(self.path, _ROOT)
         parent, name = os.path.split(os.path.abspath(self.path))
-        with DataDirectory(parent, create=True).opened() as at:
+        with DataDirectory(parent, create=True).opened(make=True) as at:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=at)
             walk.sync(at, [], name)
@@ -182,7 +190,7 @@ class Directories:
 
     @contextlib.contextmanager
     def _locked(self, clock: Clock, call: Call) -> Iterator[None]:
-        with self._first.opened() as root, walk.held(root, [OWN], OWN) as own:
+        with self._first.opened(make=True) as root, walk.held(root, [OWN], OWN) as own:
             descriptor = os.open("lock", _LOCK, 0o666, dir_fd=own)
             try:
                 acquire(descriptor, f"the data directory {self._first.path}", clock, call)

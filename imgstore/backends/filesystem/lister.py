@@ -114,11 +114,11 @@ class _Listing:
 
     def _first(self, place: DataDirectory) -> _Folder | None:
         path = "".join(f"{folder}/" for folder in self._folders).encode()
-        with place.opened() as root:
-            try:
+        try:
+            with place.opened() as root:
                 descriptor = walk.open_folder(root, self._folders, path.decode())
-            except (NotFoundError, UnsafeLocationError):
-                return None  # where no folder is, or a link, there are no keys
+        except (NotFoundError, UnsafeLocationError):
+            return None  # where no folder is, or a link, there are no keys
         return self._opened(descriptor, path, self._start)
 
     def _below(self, folder: _Folder, name: bytes) -> list[_Folder]:

@@ -91,7 +91,7 @@ def folder_for(key: str, place: DataDirectory) -> Iterator[tuple[int, str]]:
     Raises: UnsupportedError where the name is that of a folder with images; as `walk.held`.
     """
     folders, name = split(key)
-    with place.opened() as root, walk.held(root, folders, key) as folder:
+    with place.opened(make=True) as root, walk.held(root, folders, key) as folder:
         if _is_folder(name, folder):
             # A put that was killed may have left it; one that is in use is not removed.
             walk.prune(root, [*folders, name], len(folders))

@@ -92,7 +92,7 @@ class UploadFolder:
 
 def create(place: DataDirectory, token: str, state: UploadState) -> None:
     """Makes the folder of an upload, durably. Where it fails, nothing stays."""
-    with place.opened() as root, walk.held(root, [*UPLOADS, token], token) as folder:
+    with place.opened(make=True) as root, walk.held(root, [*UPLOADS, token], token) as folder:
         try:
             os.close(os.open(DATA, _NEW, 0o666, dir_fd=folder))
             log = os.open(_LOG, _NEW, 0o666, dir_fd=folder)
@@ -145,11 +145,11 @@ def forget(place: DataDirectory, token: str) -> None:
 
 def tokens(place: DataDirectory) -> list[tuple[str, float]]:
     """Gives the uploads in `place`, and when each was last changed (POSIX seconds)."""
-    with place.opened() as root:
-        try:
+    try:
+        with place.opened() as root:
             folder = walk.open_folder(root, UPLOADS, OWN)
-        except NotFoundError:
-            return []
+    except NotFoundError:
+        return []
     try:
         found = []
         for name in os.listdir(folder):
