@@ -1,6 +1,6 @@
-"""What `make soak` runs: every mutant, and a million schedules of faults; writes docs/results.
+"""What `make soak` runs: every mutant, a million schedules of faults, all kills; writes docs/results.
 
-python tools/soak.py [mutants | schedules]
+python tools/soak.py [mutants | schedules | kills]
 
 `mutants --from FILE...` reports earlier runs of `python -m tools.mutation MODULE... --json FILE`, of the
 mutants that there are today; what a later file says of one counts.
@@ -28,11 +28,15 @@ from tools.mutation.mutants import mutants as made  # noqa: E402
 NOT_RUN = "not run"
 # A machine that soaks is used for other things meanwhile.
 _NICE = ("nice", "-n", "15")
+_KILLED = """Counted by `strace -c`, killed by `strace --inject=CALL:signal=KILL:when=N` before the call was made, N = 1,
+2, 3... for each call by name. After each kill the name held the old image or the new one, whole; the change, made
+again, succeeded; nothing else was left. The one call that may be missing is what the process waited in when it
+was to begin."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=["mutants", "schedules"], help="default: both")
+    parser.add_argument("what", nargs="?", choices=["mutants", "schedules", "kills"], help="default: all")
     parser.add_argument("--from", dest="earlier", nargs="+", type=Path, default=[], metavar="FILE")
     parser.add_argument("--count", type=int, default=1_000_000, help="schedules to play (%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (%(default)s)")
@@ -44,6 +48,8 @@ def main() -> int:
         status |= mutants(options.earlier, options.jobs, options.to)
     if options.what in {None, "schedules"}:
         status |= schedules(options.count, options.jobs, options.to)
+    if options.what in {None, "kills"}:
+        status |= kills(options.to)
     return status
 
 
@@ -84,6 +90,18 @@ def schedules(count: int, jobs: int, results: Path) -> int:
     lines = ["# Seeded schedules", "", _when(), "", f"`python tools/schedules.py {count}`:", ""]
     lines += ["```", run.stdout.strip(), "```", ""]
     (results / "schedules.md").write_text("\n".join(lines))
+    return run.returncode
+
+
+def kills(results: Path) -> int:
+    """Kills each change at each of its system calls and keeps the table; gives the status."""
+    command = [*_NICE, sys.executable, "-m", "pytest", "-q", "tests/real/test_kills.py"]
+    run = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
+    print(run.stdout, flush=True)
+    table = [line for line in run.stdout.splitlines() if line.startswith("|")]
+    lines = ["# Kills", "", _when(), "", "`python tools/soak.py kills`, by `tests/real/test_kills.py`:", ""]
+    lines += [*table, "", _KILLED, ""]
+    (results / "kills.md").write_text("\n".join(lines))
     return run.returncode
 
 

@@ -1,4 +1,4 @@
-"""Shows the histogram of the schedules at the end of the run, also where a worker of xdist ran them."""
+"""Shows what was tried at the end of the run, also where a worker of xdist did: the schedules, for one."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     for text in config.stash.get(SHOWN, []):
-        terminalreporter.section("schedules")
+        terminalreporter.section("tried")
         terminalreporter.line(text)

@@ -18,21 +18,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from imgstore.errors import ImgstoreError
 from tests.faults.system_calls import Calls
 from tests.faults.ways import WAYS
 
 ROOT = Path(__file__).resolve().parents[2]
 _BEGIN = signal.SIGUSR1
+_REFUSED = 2
 _PR_SET_PTRACER = 0x59616D61  # <linux/prctl.h>: lets a process that is no parent trace this one, under Yama
 _PR_SET_PTRACER_ANY = ctypes.c_ulong(-1)
 
 
 @dataclass(frozen=True)
 class End:
-    """How a child ended: whether the change had returned, and whether SIGKILL ended it."""
+    """How a child ended: the change had returned, was refused with an error of the library, or killed."""
 
     returned: bool
     killed: bool
+    refused: bool
 
 
 class Killer:
@@ -74,9 +77,9 @@ class Killer:
     def _end(self) -> End:
         returned = (line := self._line()) == "returned"
         code = int(self._line() if returned else line)
-        assert code in {0, -signal.SIGKILL}, f"the child ended with {code}"
+        assert code in {0, -signal.SIGKILL, _REFUSED}, f"the child ended with {code}"
         assert returned or code, "it ended well and never returned"
-        return End(returned, killed=code != 0)
+        return End(returned, killed=code == -signal.SIGKILL, refused=code == _REFUSED)
 
 
 def serve() -> None:
@@ -114,6 +117,8 @@ def _child(change: Callable[[], None], number: int | None) -> None:
             _kill_before(number, change)
         os.write(1, b"returned\n")
         os._exit(0)
+    except ImgstoreError:
+        os._exit(_REFUSED)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

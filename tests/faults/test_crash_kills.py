@@ -43,6 +43,7 @@ def test_killed_at_the_nth_call(killer, folder, name):
         shutil.rmtree(root)
         way.lay(root)
         end = killer.at(name, root, number)
+        assert not end.refused
         way.judge(root, returned=end.returned)
         way.rerun(root)
         way.sweep(way, root)

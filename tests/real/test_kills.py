@@ -57,8 +57,11 @@ def test_killed_at_every_system_call(killer, told, tmp_path, name):
         shutil.rmtree(root, ignore_errors=True)
         way.lay(root)
         strace = Strace(tmp_path / "log", option)
-        end = killer.under(name, root, strace.attach)
-        said = strace.wait()
+        try:
+            end = killer.under(name, root, strace.attach)
+        finally:
+            said = strace.wait()
+        assert not end.refused
         way.judge(root, returned=end.returned)
         return end, said
 
