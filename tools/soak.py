@@ -28,10 +28,10 @@ from tools.mutation.mutants import mutants as made  # noqa: E402
 NOT_RUN = "not run"
 # A machine that soaks is used for other things meanwhile.
 _NICE = ("nice", "-n", "15")
-_KILLED = """Counted by `strace -c`, killed by `strace --inject=CALL:signal=KILL:when=N` before the call was made, N = 1,
-2, 3... for each call by name. After each kill the name held the old image or the new one, whole; the change, made
-again, succeeded; nothing else was left. The one call that may be missing is what the process waited in when it
-was to begin."""
+_KILLED = """Counted by `strace -c`, killed by `strace --inject=CALL:signal=KILL:when=N` before the call was
+made, N = 1, 2, 3... for each call by name. After each kill the name held the old image or the new one, whole;
+the change, made again, succeeded; nothing else was left. The one call that may be missing is what the process
+waited in when it was to begin."""
 
 
 def main() -> int:
