@@ -80,14 +80,15 @@ class DataDirectory:
 
         Where it is yet to be made, those of the folder that it will be made in.
         """
-        if self.create and not os.path.lexists(self.path):
+        try:
+            with self.opened() as root:
+                try:
+                    found = os.fstatvfs(root)
+                    return os.fstat(root).st_dev, found.f_bavail * found.f_frsize
+                except OSError as exc:
+                    raise file_error(exc, f"cannot ask for the room left in {self.path}") from exc
+        except NotFoundError:
             return DataDirectory(os.path.dirname(os.path.abspath(self.path)), create=True).free()
-        with self.opened() as root:
-            try:
-                found = os.fstatvfs(root)
-                return os.fstat(root).st_dev, found.f_bavail * found.f_frsize
-            except OSError as exc:
-                raise file_error(exc, f"cannot ask for the room left in {self.path}") from exc
 
     def _open_or_make(self) -> int:
         with contextlib.suppress(FileNotFoundError):
