@@ -6,6 +6,7 @@ It prints one line for each step: its number, and how it ended. A step that leav
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -87,12 +88,13 @@ def starve(want: str, root: Path, name: str, number: int) -> str:
         with WANTS[want](number):  # type: ignore[attr-defined]
             act(way, root)
     except ImgstoreError as exc:
-        error = exc
+        error = type(exc).__name__
     except Exception as exc:
         if want != "memory":
             raise
-        error = exc  # MemoryError; CPython itself may say SystemError, or what is beside the point
-    # Memory may be short between the call that opens and the note of what it opened.
+        error = type(exc).__name__  # MemoryError; CPython itself may say SystemError, or what is beside it
+    gc.collect()  # what was left in the middle of its end
+    # Python itself may lose one where memory is short between the call that opens and the note of it.
     assert want == "memory" or sorted(os.listdir("/proc/self/fd")) == opened, "a descriptor is left open"
     if act is not read:
         held = way.judge(root, returned=error is None)
@@ -100,7 +102,7 @@ def starve(want: str, root: Path, name: str, number: int) -> str:
         assert held == way.new or not left or want == "descriptors", f"left: {left}"
         way.rerun(root)
         assert not [each for each in tree(root) if each.endswith(".part")]
-    return type(error).__name__ if error is not None else "done"
+    return error or "done"
 
 
 def main(want: str, folder: str, name: str, *steps: str) -> None:
