@@ -32,7 +32,11 @@ def folder(tmp_path):
         yield Path(folder)
 
 
-@pytest.mark.parametrize("name", WAYS)
+# `upload` in other places does what it does in these; strace follows them all.
+FOLLOWED = [name for name in WAYS if name not in {"upload", "upload, two directories"}]
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
 def test_killed_at_the_nth_call(killer, folder, name):
     way, root = WAYS[name].hasty, folder / "root"
     way.lay(root)
