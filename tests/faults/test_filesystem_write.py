@@ -580,6 +580,19 @@ def test_a_data_directory_that_was_made_is_durable(tmp_path, monkeypatch):
     assert synced[:2] == [str(tmp_path), str(tmp_path / "x")]
 
 
+def test_a_data_directory_that_another_has_just_made_is_durable_too(tmp_path, monkeypatch):
+    (tmp_path / "x").mkdir()
+    real, synced = os.fsync, []
+
+    def fsync(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    put(FilesystemStore(data_dir=tmp_path / "x", create_data_dir=True), "a")
+    assert synced[0] == str(tmp_path)
+
+
 def test_a_data_directory_is_made_where_that_is_asked_for(tmp_path):
     store = FilesystemStore(data_dir=tmp_path / "x" / "y", create_data_dir=True)
     assert list(store.lister.list()) == list(store.uploader.uploads()) == []

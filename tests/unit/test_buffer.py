@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 
 import pytest
 
@@ -21,3 +22,21 @@ def test_a_view_outlives_the_buffer_that_it_was_cut_from():
         piece = buffer[10:20]
     piece[:] = b"0123456789"
     assert bytes(piece) == b"0123456789"
+
+
+def test_after_a_fork_each_process_has_its_own():
+    buffer = paged(100)
+    buffer[:] = b"a" * 100
+    told, tell = os.pipe()
+    wait, go = os.pipe()
+    child = os.fork()
+    if not child:
+        os.read(wait, 1)
+        os.write(tell, buffer)
+        os._exit(0)
+    buffer[:] = b"b" * 100
+    os.write(go, b"x")
+    os.waitpid(child, 0)
+    assert os.read(told, 200) == b"a" * 100
+    for descriptor in (told, tell, wait, go):
+        os.close(descriptor)

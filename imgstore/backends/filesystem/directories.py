@@ -91,14 +91,19 @@ class DataDirectory:
             return DataDirectory(os.path.dirname(os.path.abspath(self.path)), create=True).free()
 
     def _open_or_make(self) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            return os.open(self.path, _ROOT)
         parent, name = os.path.split(os.path.abspath(self.path))
-        with DataDirectory(parent, create=True).opened(make=True) as at:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=at)
+        try:
+            root = os.open(self.path, _ROOT)
+        except FileNotFoundError:
+            with DataDirectory(parent, create=True).opened(make=not os.path.lexists(parent)) as at:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=at)
+                walk.sync(at, [], name)
+            return os.open(self.path, _ROOT)
+        # Whoever made it may not have come to this yet; where we may not, it is none of ours to make durable.
+        with contextlib.suppress(PermissionDeniedError), DataDirectory(parent).opened() as at:
             walk.sync(at, [], name)
-        return os.open(self.path, _ROOT)
+        return root
 
 
 class Directories:
