@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def paged(size: int) -> memoryview:
-    """Gives `size` zeroed bytes, at least one, that begin where a page of memory does, for this process alone.
+    """Gives `size` zeroed bytes, at least one, from the start of a page of memory on, for this process alone.
 
     They go with the last view of them. malloc puts a large block 16 bytes behind the start of a page, and to
     just there some AMD processors copy several times as slowly as elsewhere

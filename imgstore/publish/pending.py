@@ -287,7 +287,8 @@ class PendingFile:
             return
         # The file is not let go with the descriptor that wrote it, which is closed and judged first.
         self._handle = os.dup(self._file)
-        if not hold(self._handle):
+        if not hold(self._handle, self._temporary, self._folder):
+            self._temporary = None
             self._close("_handle")
             self._close("_file")
 

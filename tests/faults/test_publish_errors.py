@@ -101,10 +101,12 @@ def test_the_nth_call_fails(folder, monkeypatch, function, way, persistent):
             hit = name == function and (at >= turn if persistent else at == turn)
             return OSError(code, os.strerror(code)) if hit else None
 
-        for pending, error in runs(folder, way, monkeypatch, fails):
+        for turn, (pending, error) in enumerate(runs(folder, way, monkeypatch, fails), 1):
             judge(folder, way, pending, error)
             # The closes after publishing lose nothing, and without /proc the pending file has a name.
             harmless = pending.published and (function == "close" or (function, way) == ("open", "unnamed"))
+            # What others left is not looked for, where how large the folder is cannot be told.
+            harmless |= function == "fstat" and way != "unnamed" and turn == 1 and not persistent
             assert harmless or (isinstance(error, ImgstoreError) and os.strerror(code) in str(error))
 
 

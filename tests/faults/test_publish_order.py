@@ -30,7 +30,7 @@ def no_tmpfile(name, number):
 
 
 BEGIN = ["open", "stat", "open", "open"]
-HELD = ["dup", "fstat"]
+HELD = ["dup", "stat", "fstat"]
 DURABLE = ["write", "write", "fchmod", "fsync", "fstat", "close"]
 
 
@@ -40,8 +40,28 @@ DURABLE = ["write", "write", "fchmod", "fsync", "fstat", "close"]
         # the fourth open is that of the handle that keeps the file alive; the last closes are of handle and
         # folder
         (False, None, [*BEGIN, *DURABLE, "link", "fstat", "fsync", "close", "close"]),
-        (False, no_tmpfile, [*BEGIN, *HELD, *DURABLE, "link", "unlink", "fstat", "fsync", "close", "close"]),
-        (True, None, [*BEGIN[:3], *HELD, *DURABLE, "rename", "fstat", "fsync", "close", "close"]),
+        (
+            False,
+            no_tmpfile,
+            [
+                *BEGIN[:3],
+                "fstat",
+                "open",
+                *HELD,
+                *DURABLE,
+                "link",
+                "unlink",
+                "fstat",
+                "fsync",
+                "close",
+                "close",
+            ],
+        ),
+        (
+            True,
+            None,
+            [*BEGIN[:2], "fstat", "open", *HELD, *DURABLE, "rename", "fstat", "fsync", "close", "close"],
+        ),
     ],
     ids=["unnamed", "named", "overwrite"],
 )

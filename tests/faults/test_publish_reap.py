@@ -124,12 +124,22 @@ def test_long_names_are_reaped_too(tmp_path, folder):
     assert reap(folder, name) == 1
 
 
-def test_ten_thousand_leftovers_go_at_once(tmp_path, folder):
-    for number in range(10_000):
+def test_thousands_of_leftovers_go_at_once(tmp_path, folder):
+    for number in range(3_000):
         (tmp_path / f".new.{number:016x}.part").touch()
     (tmp_path / "image").touch()
-    assert reap(folder, "new") == 10_000
+    assert reap(folder, "new") == 3_000
     assert os.listdir(tmp_path) == ["image"]
+
+
+def test_a_large_folder_is_seldom_listed_and_then_for_every_name(tmp_path, folder, monkeypatch):
+    for name in (pending_name("new"), pending_name("other")):
+        (tmp_path / name).touch()
+    turns = iter([3, 1, 0])
+    monkeypatch.setattr(names, "_LARGE", 1)
+    monkeypatch.setattr(names.random, "randrange", lambda below: next(turns))
+    assert [reap(folder, "third") for _ in range(3)] == [0, 0, 2]
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_listed_hinders_nothing(tmp_path, monkeypatch):
