@@ -34,7 +34,7 @@ class SparseSource(Source, Protocol):
     """A source that knows its holes: stretches of zeros that need neither be read nor stored."""
 
     def hole(self) -> int:
-        """Passes over the hole that begins here and gives its length in bytes, 0 where there is none.
+        """Passes over the hole that begins here, or a piece of it, and gives the bytes; 0 where none is.
 
         A writer that keeps holes asks before each `read`; to one that never asks, holes read as zeros. What
         is passed over counts against the size and belongs to the digests.

@@ -168,7 +168,9 @@ class PendingFile:
             sync_folder(self._folder)
         except OSError as exc:
             what = f"{self.path} is complete, but may be lost in a power failure: cannot sync its folder"
-            raise file_error(exc, what) from exc
+            error = file_error(exc, what)
+            error.retryable = False  # the file would be found there, and taken for somebody else's
+            raise error from exc
         return found
 
     def discard(self) -> None:

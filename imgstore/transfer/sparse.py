@@ -12,6 +12,8 @@ from imgstore.stream import ByteStream
 
 # A stretch more costs an open, some 100 us through all layers, in which a local disk reads about this much.
 LEAST_HOLE: Final = 256 << 10
+# Zeros may have to be hashed: some half a second's worth at once, so that a cancel ends in time.
+MOST_HOLE: Final = 256 << 20
 
 
 def open_source(
@@ -36,8 +38,8 @@ class SparseStream:
     """Exactly the bytes of one range of one version of an image, as `ByteStream`, and its holes as holes.
 
     `hole` passes over what needs not be read; to a caller that never asks, holes read as zeros. One stream of
-    the store is open at a time, and only in a stretch of data. Memory: none that grows. Belongs to one
-    thread.
+    the store is open at a time, and only in a stretch of data: an image that is replaced between two of them
+    is not read to its end, it is VersionChangedError. Memory: none that grows. Belongs to one thread.
     """
 
     def __init__(
@@ -62,12 +64,13 @@ class SparseStream:
         self.range = ByteRange(start, size if stop is None else min(stop, size))
 
     def hole(self) -> int:
-        """Passes over the hole that begins here and gives its length in bytes, 0 where there is none.
+        """Passes over a hole, or the next 256 MiB of it, and gives the bytes; 0 where none begins here.
 
         Raises: as `ByteStream.readinto`.
         """
+        self._call.check(self._store.clock, key=self.info.key, store=self._store.store_id)
         self._advance()
-        return self._passed(self._stop - self._at) if self._is_hole else 0
+        return self._passed(min(self._stop - self._at, MOST_HOLE)) if self._is_hole else 0
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
         """Fills the front of `buffer` and gives the number of bytes; 0 only when all is delivered.

@@ -7,6 +7,7 @@ from imgstore.model import NO_CALL, Call, ObjectInfo
 from imgstore.store import Store
 from imgstore.transfer.copy import Digester, Readable
 from imgstore.transfer.progress import Report
+from imgstore.transfer.sparse import SparseStream
 
 
 def upload(
@@ -32,7 +33,9 @@ def upload(
     digester = Digester(stream, digest=digest)
     info = store.writer.put(
         key,
-        _Counted(stream, report, digester),
+        _CountedSparse(stream, report, digester)
+        if isinstance(stream, SparseStream)
+        else _Counted(stream, report, digester),
         stream.range.size,
         overwrite=overwrite,
         digests=digester.claimed,
@@ -56,9 +59,16 @@ class _Counted:
         self._report.delivered(len(data))
         return data
 
+
+class _CountedSparse(_Counted):
+    """The same of one that knows its holes."""
+
+    def __init__(self, stream: SparseStream, report: Report, digester: Digester) -> None:
+        super().__init__(stream, report, digester)
+        self._sparse = stream
+
     def hole(self) -> int:
-        ask = getattr(self._stream, "hole", None)
-        count: int = ask() if ask is not None else 0
+        count = self._sparse.hole()
         self._digester.skip(count)
         self._report.delivered(count)
         return count

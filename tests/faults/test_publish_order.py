@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from imgstore.errors import StorageIOError
+from imgstore.errors import StorageIOError, StoreError
 from imgstore.publish import PendingFile
 from imgstore.publish import pending as pending_module
 from tests.faults.disk import Disk, install
@@ -122,16 +122,18 @@ def test_a_folder_that_cannot_be_synced_is_told_once(tmp_path, monkeypatch, capl
     assert sorted(os.listdir(tmp_path)) == ["one", "two"]
 
 
-def test_a_folder_whose_sync_fails_is_an_error_that_says_the_file_is_complete(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EIO, errno.ETIMEDOUT])
+def test_a_folder_whose_sync_fails_is_an_error_that_says_the_file_is_complete(tmp_path, monkeypatch, code):
     def plan(name, number):
-        return OSError(errno.EIO, "broken") if (name, number) == ("fsync", 2) else None
+        return OSError(code, "broken") if (name, number) == ("fsync", 2) else None
 
     install(monkeypatch, Disk(plan))
     with PendingFile(tmp_path / "new") as pending:
         pending.write(DATA)
-        with pytest.raises(StorageIOError, match="is complete, but may be lost") as failure:
+        with pytest.raises(StoreError, match="is complete, but may be lost") as failure:
             pending.publish()
-        assert failure.value.__cause__.args == (errno.EIO, "broken")
+        assert failure.value.__cause__.args == (code, "broken")
+        assert not failure.value.retryable
         assert pending.published
     assert (tmp_path / "new").read_bytes() == DATA
 

@@ -332,15 +332,29 @@ def test_a_store_that_is_only_read_takes_nothing():
     assert (caught.value.key, caught.value.store) == ("copy", "archive")
 
 
-def test_an_upload_hides_no_hole_that_is_not_there():
-    store, asked = stored(image("a")), []
+def test_a_source_without_holes_is_told_from_one_that_has_some():
+    """A store that makes room for what is sparse asks for that."""
+    told = []
 
     class Writer:
         def put(self, key, source, size=None, **options):
-            asked.append(source.hole())
+            told.append(hasattr(source, "hole"))
 
-    other = MemoryStore()
+    store, other = stored(image("a0")), MemoryStore()
     other.writer = Writer()
-    with store.get(KEY) as source:
-        upload(source, other, "copy", report=Report())
-    assert asked == [0]
+    for opened in (store.get(KEY), open_source(store, KEY)):
+        with opened as source:
+            upload(source, other, "copy", report=Report())
+    assert told == [False, True]
+
+
+def test_a_large_hole_comes_in_pieces_and_can_be_called_off(monkeypatch):
+    monkeypatch.setattr(sparse, "MOST_HOLE", BLOCK)
+    store, token = stored(image("a000")), CancelToken()
+    with open_source(store, KEY, call=Call(cancel=token)) as source:
+        assert source.read(BLOCK) == image("a")
+        assert [source.hole(), source.hole()] == [BLOCK, BLOCK]
+        token.cancel()
+        with pytest.raises(OperationCancelledError):
+            source.hole()
+    assert source.delivered == 3 * BLOCK
