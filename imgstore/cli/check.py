@@ -59,7 +59,7 @@ def check(terminal: Terminal, /, place: str, **given: Any) -> int:
             raise ConfigError(unknown_store(where.store, where.key, stores))
         store, driver = stores[where.store], driver_of(stores[where.store])
         files = ", ".join(config_files(terminal)) or "no file, and so the store 'local'"
-        account.told |= {"driver": stores.drivers[where.store], "location": location(store)}
+        account.told |= {"driver": stores.drivers[where.store], "location": location(store, terminal)}
         account.add(Outcome("configuration", "ok", f"{files}: driver {stores.drivers[where.store]!r}"))
         way = driver.steps(where.key or None) if isinstance(driver, Checkable) else ()
         outcomes = tried(

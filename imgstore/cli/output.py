@@ -42,6 +42,9 @@ _FLAGS: Final = {
     "username": "--user",
 }
 _SECRET_LIMIT: Final = 4  # a shorter one would blot out innocent text
+# The text that is made here or in a driver, by its name in JSON. All else is data, and true to the letter: a
+# key that has a password in it is still that key.
+_COMPOSED: Final = frozenset({"message", "said", "advice"})
 
 
 class Terminal:
@@ -98,13 +101,13 @@ class Terminal:
         return taken
 
     def print_json(self, what: Mapping[str, Any]) -> None:
-        """Writes one object on one line to standard output, its strings without secrets."""
+        """Writes one object on one line to standard output, its messages without secrets."""
         self.print(self.json_line(what))
 
     def json_line(self, what: Mapping[str, Any]) -> str:
-        """Gives an object on one line, its strings without secrets."""
+        """Gives an object on one line, its messages without secrets; keys, versions and the like stay."""
         # In the finished text a secret may be part of a number or a name, or stand there escaped.
-        return json.dumps(self._scrubbed_strings(what))
+        return json.dumps(self._scrubbed_messages(what))
 
     def failed(self, error: BaseException) -> int:
         """Tells of the error that ends the command, and gives the exit status."""
@@ -132,13 +135,13 @@ class Terminal:
         """Gives what a program may want to know of an error."""
         return {**_fields(error), "status": exit_status(error)}
 
-    def _scrubbed_strings(self, value: Any) -> Any:
-        if isinstance(value, str):
+    def _scrubbed_messages(self, value: Any, name: str = "") -> Any:
+        if isinstance(value, str) and name in _COMPOSED:
             return self.scrubbed(value)
         if isinstance(value, Mapping):
-            return {name: self._scrubbed_strings(each) for name, each in value.items()}
+            return {name: self._scrubbed_messages(each, name) for name, each in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self._scrubbed_strings(each) for each in value]
+            return [self._scrubbed_messages(each) for each in value]
         return value
 
     @contextlib.contextmanager

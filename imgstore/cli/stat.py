@@ -41,7 +41,7 @@ def stat(terminal: Terminal, /, source: Location, as_json: bool, **given: Any) -
     if as_json:
         terminal.print_json(_located(source, info))
     else:
-        terminal.print(terminal.scrubbed(table(_rows(source, info))))
+        terminal.print(table(_rows(source, info)))
 
 
 def _located(source: Location, info: ObjectInfo) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def stores(terminal: Terminal, /, as_json: bool, show_config: bool) -> None:  # 
                 {
                     "name": name,
                     "driver": found.drivers[name],
-                    "location": location(store),
+                    "location": location(store, terminal),
                     "facets": [facet for facet in _ABILITIES if getattr(store, facet) is not None],
                 }
                 for name, store in found.items()
@@ -60,17 +60,17 @@ def stores(terminal: Terminal, /, as_json: bool, show_config: bool) -> None:  # 
             return
         rows = [("", "NAME", "DRIVER", "LOCATION", "CAN")]
         for name, store in found.items():
-            mark = "*" if name == default else ""
-            rows.append((mark, name, found.drivers[name], location(store) or "-", _abilities(store)))
-        terminal.print(terminal.scrubbed(table(rows)))
+            mark, place = "*" if name == default else "", location(store, terminal) or "-"
+            rows.append((mark, name, found.drivers[name], place, _abilities(store)))
+        terminal.print(table(rows))
 
 
-def location(store: Store) -> str | None:
+def location(store: Store, terminal: Terminal) -> str | None:
     """Gives where the images of a store are, as far as its driver tells; without secrets."""
     driver = driver_of(store)
     if isinstance(driver, Checkable):
-        return driver.location
-    return redact_url(store.endpoint) if store.endpoint else None
+        return terminal.scrubbed(driver.location)
+    return terminal.scrubbed(redact_url(store.endpoint)) if store.endpoint else None
 
 
 def config_files(terminal: Terminal) -> list[str]:

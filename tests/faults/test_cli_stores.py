@@ -100,6 +100,29 @@ def web(server, folder, monkeypatch):
     return server
 
 
+def test_a_key_that_has_a_password_in_it_is_told_as_it_is(imgstore, folder, monkeypatch):
+    configure(
+        monkeypatch,
+        folder / "web.conf",
+        f"""\
+        [imgstore]
+        enabled_stores = disks:filesystem, web:http
+        [store_disks]
+        data_dir = {folder}/disks
+        [store_web]
+        url = http://127.0.0.1:9/
+        username = me
+        password = debian
+        """,
+    )
+    (folder / "disks/debian").write_bytes(IMAGE)
+    assert imgstore("ls", "disks:", "--json").told["key"] == "debian"
+    told = imgstore("stat", "disks:debian", "--json").told
+    assert (told["location"], told["key"]) == ("disks:debian", "debian")
+    assert b"disks:debian" in imgstore("stat", "disks:debian").out
+    assert imgstore("rm", "disks:debian", "--json").told["removed"] == ["disks:debian"]
+
+
 def test_into_a_store_out_of_it_and_between_two(imgstore, folder):
     assert imgstore("cp", "a.img", "disks:debian/12.raw") == Ran(0, b"", "")
     assert (folder / "disks/debian/12.raw").read_bytes() == IMAGE

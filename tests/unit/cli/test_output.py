@@ -179,17 +179,26 @@ def test_json_escapes_what_steers_a_terminal(terminal, capsys):
 
 def test_a_secret_that_looks_like_a_number_or_a_name_leaves_json_whole(terminal, capsys):
     terminal.hide(["1000", "null", "bytes"])
-    terminal.print_json({"bytes": 41000, "known": None, "parts": [{"bytes": "is 1000"}, 1000]})
+    terminal.print_json({"bytes": 41000, "known": None, "parts": [{"said": "is 1000"}, 1000]})
     told = json.loads(capsys.readouterr().out)
-    assert told == {"bytes": 41000, "known": None, "parts": [{"bytes": "is ..."}, 1000]}
+    assert told == {"bytes": 41000, "known": None, "parts": [{"said": "is ..."}, 1000]}
+
+
+def test_what_a_store_has_is_told_as_it_is_also_where_it_looks_like_a_secret(terminal, capsys):
+    terminal.hide(["debian"])
+    info = {"key": "debian/12", "version": "debian", "digests": {"sha256": "debian"}}
+    told = {**info, "location": "d:debian/12", "removed": ["d:debian"], "sources": {"d:debian": 1}}
+    terminal.print_json({**told, "error": {"message": "debian is no password"}})
+    assert json.loads(capsys.readouterr().out) == {**told, "error": {"message": "... is no password"}}
 
 
 @pytest.mark.parametrize("character", ['"', "\\", "\x01", "ü", "☃", "😀"])
 def test_json_shows_no_secret_that_it_would_escape(terminal, capsys, character):
     secret = f"{canary.TOKEN}{character}{canary.HEADER}"
     terminal.hide([secret])
-    terminal.print_json({"error": {"message": f"sent {secret}!"}, "all": (secret,)})
-    assert json.loads(capsys.readouterr().out) == {"error": {"message": "sent ...!"}, "all": ["..."]}
+    terminal.print_json({"steps": ({"said": secret, "advice": secret},), "message": f"sent {secret}!"})
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"steps": [{"said": "...", "advice": "..."}], "message": "sent ...!"}
 
 
 def test_warnings_are_told_and_the_resumes_told_elsewhere_are_not(terminal, lines):
