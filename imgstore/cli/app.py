@@ -63,7 +63,9 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # no
 
 
 @click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,  # its status is 0 before click 8.2; no command is an error like any other
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
@@ -104,8 +106,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _usage(exc: click.ClickException) -> str:
     command = getattr(getattr(exc, "ctx", None), "command_path", "imgstore")
-    if isinstance(exc, click.exceptions.NoArgsIsHelpError):
-        return f"no command given; see {command} --help"
     said = exc.format_message()
     # What is too much may be a piece of a header or password that lost its quotes: it is not repeated.
     if said.startswith("Got unexpected extra argument"):
