@@ -287,6 +287,21 @@ def test_a_complete_killed_at_any_step_is_asked_again(tmp_path, overwrite):
     assert read(store) == DATA
 
 
+@pytest.mark.parametrize("step", ["ftruncate", "fsync", "link"])
+def test_a_part_that_complete_cuts_off_is_held_no_more(store, monkeypatch, step):
+    """Whatever ends a complete that left parts out: bytes that are gone are never taken for a part."""
+    token = store.uploader.begin("a/image", None)
+    parts = put(store, token)
+    with monkeypatch.context() as patch, pytest.raises(StorageIOError):
+        patch.setattr(os, step, failing(errno.EIO))
+        store.uploader.complete(token, parts[:2])
+    held = store.uploader.parts(token)
+    assert held == ([] if step == "fsync" else parts[:2])
+    missing = [number for number in range(4) if parts[number] not in held]
+    store.uploader.complete(token, [*held, *put(store, token, missing)])
+    assert read(store) == DATA
+
+
 def test_a_part_that_comes_late_never_changes_the_image(store, monkeypatch):
     """Stopped when the file had its name already, and still that of the upload."""
     token, parts = begun(store)

@@ -83,6 +83,12 @@ class UploadFolder:
             os.close(file)  # where that fails, the part was not written (NFS), and gets no record
         upload_log.append(self.log, upload_log.held(part))
 
+    def cut(self, file: int, size: int) -> None:
+        """Lets the file end at `size`; parts behind that are held no more from before they are cut off."""
+        if beyond := [number for number, each in self.state.parts.items() if each.offset + each.size > size]:
+            upload_log.append(self.log, upload_log.dropped(beyond))
+        os.ftruncate(file, size)
+
     def drop(self) -> None:
         """Removes the upload. Killed in between, it is still there to be dropped."""
         _unlink(self.folder)

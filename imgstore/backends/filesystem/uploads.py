@@ -145,7 +145,7 @@ class FilesystemUploader:
         size = _covered(state, parts)
         file = upload.open_data()
         try:
-            os.ftruncate(file, size)
+            upload.cut(file, size)
             digests = Digests(state.digests)
             for at in range(0, size if state.digests else 0, RECEIVE):
                 call.check(clock)

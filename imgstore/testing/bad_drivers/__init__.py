@@ -101,6 +101,7 @@ _FACETS: tuple[tuple[str, type[Suite], type[Facet], str], ...] = (
     ("uploader", UploadSuite, uploads.AbortedCompletes, "test_abort_drops_the_upload"),
     ("uploader", UploadSuite, uploads.FirstPartWins, "test_part_put_again_replaces_it"),
     ("uploader", UploadSuite, uploads.PartsNotAsked, "test_complete_with_parts_missing"),
+    ("uploader", UploadSuite, uploads.LeftOutDestroyed, "test_failed_complete_leaves_what_parts_tells"),
     ("uploader", UploadSuite, uploads.ConflictIgnored, "test_second_writer_gets_a_conflict"),
     ("uploader", UploadSuite, uploads.UploadUnproven, "test_wrong_digest_publishes_nothing"),
     ("lister", ListSuite, telling.Unsorted, "test_order_is_that_of_the_bytes"),

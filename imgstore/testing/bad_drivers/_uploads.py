@@ -8,6 +8,7 @@ from typing import Any
 
 from imgstore.errors import (
     AlreadyExistsError,
+    DigestMismatchError,
     UploadLostError,
 )
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
@@ -95,6 +96,30 @@ class PartsNotAsked(Facet):
         except UploadLostError:
             parts = list(parts)
         info: ObjectInfo = self.inner.complete(token, parts, call=call)
+        return info
+
+
+class LeftOutDestroyed(Facet):
+    """A complete that fails has destroyed the parts that it left out, and they are told all the same."""
+
+    def __init__(self, store: Good, inner: Any) -> None:
+        super().__init__(store, inner)
+        self._told: dict[str, list[Part]] = {}
+
+    def parts(self, token: str, *, call: Call = NO_CALL) -> Sequence[Part]:
+        return self._told.get(token) or list(self.inner.parts(token, call=call))
+
+    def complete(self, token: str, parts: Sequence[Part], *, call: Call = NO_CALL) -> ObjectInfo:
+        destroyed = token in self._told
+        try:
+            given = self.inner.parts(token, call=call) if destroyed else parts
+            info: ObjectInfo = self.inner.complete(token, given, call=call)
+        except DigestMismatchError:
+            self._told[token] = list(self.inner.parts(token))
+            for part in self._told[token]:
+                if part not in parts:
+                    self.inner.put_part(token, part.number, part.offset, memoryview(bytes(part.size)))
+            raise
         return info
 
 

@@ -183,6 +183,27 @@ class UploadSuite(Suite):
             self.uploader.complete(token, parts)
         self.absent(key, "an upload with the digest of other bytes")
 
+    def test_failed_complete_leaves_what_parts_tells(self) -> None:
+        key, data = fresh_key(), pattern(self.size)
+        digests = {"sha256": hashlib.sha256(data).hexdigest()}
+        token = self.uploader.begin(key, None, digests=digests)
+        put = self.put(token, data)
+        try:
+            self.uploader.complete(token, put[:1])
+        except DigestMismatchError:
+            held = list(self.uploader.parts(token))
+        else:
+            return  # published in spite of its digest: other cases judge that
+        kept = {part.number for part in held}
+        again = self.put(token, data, [number for number in range(3) if number not in kept])
+        try:
+            self.uploader.complete(token, [*held, *again])
+        except StoreError as exc:
+            raise AssertionError(
+                f"parts that are told after a failed complete do not make the image: {exc!r}"
+            ) from exc
+        expect(self.read(key), data, 0, self.size, "an upload whose first complete left parts out")
+
     def test_right_digest(self) -> None:
         key, data = fresh_key(), pattern(self.size)
         digests = {"sha256": hashlib.sha256(data).hexdigest()}
