@@ -19,7 +19,8 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _CONFIGURATION = """
 {user}
 daemon off;
-worker_processes 2;
+worker_processes 1;
+worker_cpu_affinity 01;
 pid {folder}/pid;
 error_log {folder}/error.log warn;
 events {{ worker_connections 256; }}
