@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgstore.cli.location import Location, unknown_store
 from imgstore.cli.output import Terminal
-from imgstore.errors import ConfigError, ImgstoreError
+from imgstore.errors import ConfigError
 from imgstore.layers.base import Layer
 from imgstore.store import Store
 
@@ -50,9 +50,8 @@ def every(terminal: Terminal, settings: Mapping[str, Mapping[str, Any]] = {}) ->
     conf = load(terminal.config_file)
     for store_id, given in settings.items():
         _set(conf, store_id, given)
-    with open_stores(conf) as stores:
+    with open_stores(conf, hide=terminal.hide) as stores:
         terminal.conf, terminal.stores = conf, frozenset(stores)
-        terminal.hide(_secrets(conf, stores))
         yield stores
 
 
@@ -69,31 +68,3 @@ def _set(conf: ConfigOpts, store_id: str, settings: Mapping[str, Any]) -> None:
     conf.register_opts(LAYER_OPTIONS, group_of(store_id))
     for name, value in settings.items():
         conf.set_override(name, value, group_of(store_id))
-
-
-def _secrets(conf: ConfigOpts, stores: Stores) -> Iterator[str]:
-    """Gives whatever is secret in the options of the stores: lines, and what follows a colon in them."""
-    from imgstore.config.options import DEFAULTS, group_of
-
-    for store_id, store in stores.items():
-        for option in store.OPTIONS:
-            for group in (group_of(store_id), DEFAULTS) if option.secret else ():
-                for text in _texts(conf[group], option.dest):
-                    for line in text.splitlines():
-                        yield from (line.strip(), line.partition(":")[2].strip())
-
-
-def _texts(section: Any, name: str) -> Iterator[str]:
-    """Gives the values of an option and what is in its file. Drivers tell what is wrong with either."""
-    from imgstore.secret import SecretFile
-
-    yield from _listed(section[name])
-    with contextlib.suppress(ImgstoreError, AttributeError):
-        for path in _listed(section[f"{name}_file"]):
-            yield SecretFile(path, name)()
-
-
-def _listed(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]

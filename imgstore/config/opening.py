@@ -48,13 +48,15 @@ def open_stores(
     clock: Clock = SYSTEM,
     executor: Executor | None = None,  # noqa: ARG001  # promised to embedders before a layer needs it
     observe: Callable[[Event], None] | None = None,
+    hide: Callable[[Collection[str]], object] | None = None,
 ) -> Stores:
     """Builds every store that `conf` enables. Nothing is connected to, and no folder is made or looked at.
 
     `conf` is read now and not again, and gets the options of the stores registered. `clock` is every store's;
     `observe` is told the events of every call, in the thread they happen in. `executor` is for layers that
-    work in parallel, and stays the caller's to shut down; none of today's layers does. Stores of one endpoint
-    share what they may spend on retries.
+    work in parallel, and stays the caller's to shut down; none of today's layers does. `hide` is given the
+    texts of each store's secrets as they are now, for who shows what drivers say and would blot them out.
+    Stores of one endpoint share what they may spend on retries.
 
     Raises: ConfigError for the first store that cannot be built, naming store, driver, option and cause; for
     options and sections that nobody reads; where `conf` has not been called. Nothing stays open then.
@@ -71,6 +73,8 @@ def open_stores(
         for plan in plans:
             with _naming(plan.store_id, plan.driver, plan.secrets):
                 built[plan.store_id] = _build(plan, buckets, clock, observe)
+            if hide is not None:
+                hide(plan.secrets)
     except BaseException:
         with contextlib.suppress(Exception):
             Stores(built, {}, None).close()

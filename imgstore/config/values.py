@@ -16,13 +16,12 @@ from oslo_config import cfg
 from imgstore.config.files import Sections, where
 from imgstore.config.options import DEFAULTS, LAYER_NAMES, LAYER_OPTIONS, UNLIMITED, group_of
 from imgstore.errors import ConfigError
-from imgstore.secret import SecretFile
+from imgstore.secret import SecretFile, secret_texts
 from imgstore.stack import LayerSettings
 
 LOG = logging.getLogger(__name__)
 
 _OPEN_TO_ALL: Final = stat.S_IROTH | stat.S_IWOTH
-_SHOWN: Final = 4  # letters of the shortest text that is looked for: less is in every message by chance
 
 
 def secret_files(options: Iterable[cfg.Opt]) -> list[cfg.Opt]:
@@ -108,11 +107,11 @@ class StoreOptions:
                     f"the options {option.dest!r} and {file_name!r} in [{group}] exclude each other; give one"
                 )
             if value is not None:
-                secrets.update(_texts(value))
+                secrets.update(secret_texts(value))
                 return {option.dest: value}
             if path is not None:
                 file = SecretFile(path, file_name)
-                secrets.update(_texts(file()))
+                secrets.update(secret_texts(file()))
                 self._warn_if_open(file)
                 return {option.dest: file} if file_name in self._extra else {file_name: path}
         return {option.dest: self._default(option)}
@@ -168,13 +167,3 @@ def _optional(option: cfg.Opt) -> cfg.Opt:
     option = copy.copy(option)
     option.required = False
     return option
-
-
-def _texts(value: Any) -> set[str]:
-    """Gives what must not be shown of a secret: its lines, and what follows a colon, as in a header."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    given = value if isinstance(value, (list, tuple)) else [value]
-    lines = [line for each in given for line in str(each).splitlines()]
-    parts = [*lines, *(line.partition(":")[2] for line in lines)]
-    return {part.strip() for part in parts if len(part.strip()) >= _SHOWN}

@@ -12,6 +12,7 @@ from oslo_config import cfg
 import imgstore.backends.http  # noqa: F401
 from imgstore.config import load, open_stores
 from imgstore.errors import ConfigError
+from imgstore.secret import SecretFile
 from tests import canary
 
 TEXT = "[imgstore]\nenabled_stores = m:memory\n"
@@ -286,12 +287,32 @@ def test_a_secret_and_its_file(tmp_path, secret, section, name):
     )
 
 
+def test_a_secret_is_never_waited_for(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    said = f"the password_file '{fifo}' is no regular file; a file with the secret"
+    assert said in refused(web(tmp_path, "username = u", f"password_file = {fifo}"))
+    assert "is no regular file" in refused(web(tmp_path, "username = u", "password_file = /dev/zero"))
+    assert "Is a directory" in refused(web(tmp_path, "username = u", f"password_file = {tmp_path}"))
+
+
+def test_secrets_are_told_to_who_would_hide_them_and_their_files_read_once(tmp_path, secret, monkeypatch):
+    asked = []
+    read = SecretFile.__call__
+    monkeypatch.setattr(SecretFile, "__call__", lambda self: asked.append(self.path) or read(self))
+    hidden = set()
+    lines = ["username = u", f"password_file = {secret}", f"headers = X-Key: {canary.HEADER}"]
+    with open_stores(web(tmp_path, *lines), hide=hidden.update):
+        assert hidden == {canary.PASSWORD, f"X-Key: {canary.HEADER}", canary.HEADER}
+        assert asked == [str(secret)]
+
+
 @pytest.mark.parametrize("name", ["password_file", "token_file"])
 @pytest.mark.parametrize(
     "data,said",
     [
         (None, "cannot be read: No such file or directory"),
-        (b"", "is empty or no UTF-8; the secret and nothing else would do"),
+        (b"", "is empty or no UTF-8; a file with the secret and nothing else would do"),
         (b" \n", "is empty or no UTF-8"),
         (b"\xff", "is empty or no UTF-8"),
         (b"x" * 65537, "is larger than 64 KiB"),
