@@ -367,7 +367,7 @@ def test_a_needed_option_may_stand_in_the_defaults(write, bring):
         ("store_w", "stall_timeout = 0", "stall_timeout is 0.0; it is above 0"),
         ("store_w", "stall_timeout = nan", "stall_timeout is nan"),
         ("store_w", "rate_limit = inf", "rate_limit is inf"),
-        ("store_w", "url_command = x", "'url' and 'url_command' is needed, and not both"),
+        ("store_w", "url_command = x", "'url', 'url_file' and 'url_command' is needed, and no two"),
         ("store_w", "max_redirects = many", "'max_redirects' in [store_w] of FILE is not valid"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from urllib.parse import quote
 
 import pytest
 from oslo_config import cfg
@@ -257,6 +258,41 @@ def test_each_secret_option_has_a_file(tmp_path, secret):
     secret.write_text("http://proxy:1")
     with open_stores(web(tmp_path, f"proxy_file = {secret}")) as stores:
         assert stores["w"].inner.inner._proxies._option() == "http://proxy:1"
+
+
+def test_a_url_may_hold_secrets(tmp_path, secret, caplog):
+    url = f"http://me:{quote(canary.PASSWORD, safe='')}@h/images/?sig={canary.PRESIGNED_QUERY}"
+    secret.write_text(f"{url}\n")
+    for line in (f"url = {url}", f"url_file = {secret}"):
+        conf = load(written(tmp_path / "a.conf", f"[imgstore]\nenabled_stores = w:http\n[store_w]\n{line}"))
+        hidden = set()
+        with open_stores(conf, hide=hidden.update) as stores:
+            driver = stores["w"].inner.inner
+            assert driver.location == "http://h/images/?..."
+            assert driver._credentials.password == canary.PASSWORD
+            assert {canary.PASSWORD, canary.PRESIGNED_QUERY} <= hidden
+            # what a service does with its options, once it runs
+            with caplog.at_level(logging.INFO):
+                conf.log_opt_values(logging.getLogger("service"), logging.INFO)
+    assert "store_w.url " in caplog.text
+    assert not canary.found(caplog.text)
+
+
+def test_a_url_without_secrets_is_shown(tmp_path):
+    conf = load(
+        written(tmp_path / "a.conf", "[imgstore]\nenabled_stores = w:http\n[store_w]\nurl = http://h%/x")
+    )
+    assert refused(conf) == (
+        "store 'w', driver 'http': the option 'url' 'http://h%/x' has no valid host; https://host/path would do"
+    )
+
+
+def test_what_is_in_the_file_of_a_url(tmp_path, secret):
+    secret.write_text(f"htp://u:{canary.TOKEN}@h/")
+    text = f"[imgstore]\nenabled_stores = w:http\n[store_w]\nurl_file = {secret}"
+    assert refused(load(written(tmp_path / "a.conf", text))) == (
+        "store 'w', driver 'http': what is in 'url_file' is no http or https URL; https://host/path would do"
+    )
 
 
 def test_what_is_not_secret_has_no_file(tmp_path):

@@ -34,7 +34,7 @@ from imgstore.backends.http.status import refusal
 from imgstore.backends.http.watch import Watch
 from imgstore.errors import BadReplyError, ConfigError, ImgstoreError, RangeNotSatisfiableError
 from imgstore.model import ANY, ByteRange, Call, ObjectInfo, Version
-from imgstore.secret import Secret
+from imgstore.secret import Secret, SecretFile
 from imgstore.steps import Step
 from imgstore.store import Store
 from imgstore.stream import Opened
@@ -62,6 +62,7 @@ class HttpStore(Store):
         self,
         *,
         url: str | None = None,
+        url_file: str | None = None,
         username: str | None = None,
         password: Secret | None = None,
         token: Secret | None = None,
@@ -82,15 +83,18 @@ class HttpStore(Store):
         redirect_hosts: Sequence[str] = (),
         allow_private: bool = False,
     ) -> None:
-        """Takes the options; no file is read and nothing is connected yet.
+        """Takes the options; no file is read but `url_file`, and nothing is connected yet.
 
         Raises: ConfigError naming the option that makes no sense.
         """
         self._place: Place | UrlCommand
-        if (url is None) == (url_command is None):
-            raise ConfigError("one of the options 'url' and 'url_command' is needed, and not both")
+        if sum(each is not None for each in (url, url_file, url_command)) != 1:
+            raise ConfigError("one of the options 'url', 'url_file' and 'url_command' is needed, and no two")
+        option = "the option 'url'"
+        if url_file is not None:
+            url, option = SecretFile(url_file, "url_file")().strip(), "what is in 'url_file'"
         if url is not None:
-            base, user = parse(url, "the option 'url'")
+            base, user = parse(url, option)
             self._place = Place(base)
             self.endpoint = f"{base.scheme}://{base.authority}"
             if user is not None:

@@ -17,11 +17,19 @@ def _options() -> Sequence[Opt]:
     return (
         cfg.StrOpt(
             "url",
+            secret=True,  # since it may hold a user or a signature; without them it is shown in full
             help="Where the images are: an http or https URL. The key of an image is appended to its path, "
             "percent-encoded, after a slash; a query in the URL stays at the end and goes with each request. "
             "This server is trusted: it may have a private address, and gets the credentials. "
-            "Either this option or url_command is needed.",
+            "User and password in it are those of basic authentication. One of this option, url_file and "
+            "url_command is needed.",
             sample_default="https://images.example.org/disks/",
+        ),
+        cfg.StrOpt(
+            "url_file",
+            help="File that holds 'url' and nothing else, in place of that option, for a URL with a password "
+            "or a signature in it. It is read once, at the start; for signatures that expire there is "
+            "url_command.",
         ),
         cfg.StrOpt(
             "username",
@@ -58,7 +66,8 @@ def _options() -> Sequence[Opt]:
             help="Program, with arguments in the shell's quoting but run without a shell, that prints the "
             "URL of an image, presigned for GET: the key becomes its last argument. It runs when a key is "
             "first used, and once more when the server answers 401 or 403 to a URL it gave; many readers "
-            "share one run. Servers in these URLs are trusted as the one in 'url' is. Excludes 'url'.",
+            "share one run. Servers in these URLs are trusted as the one in 'url' is. Excludes 'url' "
+            "and 'url_file'.",
             sample_default="/usr/local/bin/presign --expires 3600",
         ),
         cfg.StrOpt(

@@ -28,7 +28,8 @@ def test_options_are_the_keyword_only_arguments():
 
 
 def test_what_is_secret_is_marked():
-    assert {each.dest for each in OPTIONS if each.secret} == {"password", "token", "headers", "proxy"}
+    secret = {each.dest for each in OPTIONS if each.secret}
+    assert secret == {"url", "password", "token", "headers", "proxy"}
 
 
 def test_the_interface_needs_no_oslo():
@@ -39,8 +40,8 @@ def test_the_interface_needs_no_oslo():
 @pytest.mark.parametrize(
     "options,said",
     [
-        ({}, "one of the options 'url' and 'url_command' is needed"),
-        ({"url": "http://h", "url_command": "x"}, "and not both"),
+        ({}, "one of the options 'url', 'url_file' and 'url_command' is needed, and no two"),
+        ({"url": "http://h", "url_command": "x"}, "and no two"),
         ({"url": "h"}, "the option 'url' is no http or https URL"),
         ({"url": "http://u:p@h/", "username": "x"}, "a user stands in 'url'"),
         ({"url": "http://u:p@h/", "token": "x"}, "exclude each other"),
