@@ -210,8 +210,19 @@ class PendingFile:
         except FileNotFoundError:
             pass  # it never came to be, or an interrupt came right after it was renamed
         except OSError as exc:
-            LOG.warning("%s stays behind beside %s: %s", self._temporary, self.path, exc.strerror)
+            if self._stays():
+                LOG.warning("%s stays behind beside %s: %s", self._temporary, self.path, exc.strerror)
         self._temporary = None
+
+    def _stays(self) -> bool:
+        """Tells whether the pending name is there, as far as can be told; a read-only disk does not say."""
+        try:
+            os.stat(self._temporary or "", dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def _write_some(self, view: memoryview) -> int:
         try:

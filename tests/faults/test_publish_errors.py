@@ -149,6 +149,23 @@ def test_a_pending_file_that_cannot_be_removed_is_told(folder, monkeypatch, capl
     ]
 
 
+@pytest.mark.parametrize("way", ["named", "overwrite"])
+def test_nothing_is_told_of_a_pending_file_that_never_was(folder, monkeypatch, caplog, way):
+    """On a disk that is read-only the kernel refuses to make a name, and to remove one that is not there."""
+
+    def fails(name, at):
+        create = 3 if way == "named" else 2
+        refused = name == "unlink" or (name == "open" and at >= create)
+        return OSError(errno.EROFS, os.strerror(errno.EROFS)) if refused else None
+
+    prepare(folder, way)
+    _, error = run(folder, Disk(also(fails, way)), way, monkeypatch)
+    assert isinstance(error, ImgstoreError)
+    assert "Read-only" in str(error)
+    assert [name for name in os.listdir(folder) if name != "new"] == []
+    assert not caplog.records
+
+
 def test_a_linked_file_whose_pending_name_stays_is_published(folder, monkeypatch, caplog):
     def fails(name, at):
         return OSError(errno.EIO, "broken") if name == "unlink" else None
