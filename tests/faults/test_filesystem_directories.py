@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -13,9 +14,9 @@ import pytest
 from imgstore.backends.filesystem import FilesystemStore, directories
 from imgstore.errors import (
     AlreadyExistsError,
+    ConfigError,
     ConflictError,
     DeadlineExceededError,
-    LockedError,
     NoSpaceError,
     NotFoundError,
     OperationCancelledError,
@@ -291,16 +292,41 @@ def test_a_lock_is_waited_for_no_longer_than_the_call_may_take(store, place, loc
     assert home(place, "a") == []
 
 
-def test_a_lock_that_is_never_let_go_is_told(store, place, locked, monkeypatch):
+def test_a_lock_that_is_never_let_go_is_told_and_waited_for(store, place, locked, monkeypatch, caplog):
     now = [0.0]
     clock = SimpleNamespace(
         now=lambda: now[0], time=lambda: now[0], sleep=lambda s, wake=None: now.__setitem__(0, now[0] + s)
     )
     monkeypatch.setattr(store, "clock", clock)
-    with pytest.raises(LockedError, match=r"another process has locked the data directory .* for 30 sec"):
-        put(store, "a")
-    assert 30 <= now[0] < 31
+    with pytest.raises(DeadlineExceededError):
+        put(store, "a", call=Call().within(90, clock=clock))
+    assert 90 <= now[0] < 91
+    assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == [
+        "the lock of the data directories has been held by another for 30 seconds; still waiting"
+    ]
     assert home(place, "a") == []
+
+
+def test_a_fork_keeps_no_directory_locked(store, place, monkeypatch):
+    """Neither their common lock nor the folder that a put keeps."""
+    real, children = os.link, []
+
+    def forking(*arguments, **options):
+        real(*arguments, **options)
+        if not children:
+            children.append(os.fork())
+            if not children[0]:
+                signal.pause()
+
+    monkeypatch.setattr(os, "link", forking)
+    try:
+        put(store, "a/b")
+        put(store, "c", call=Call().within(5))
+        store.writer.delete("a/b")
+        assert list(place.glob("*/a")) == []
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
 
 
 def test_a_lock_is_waited_for(store, locked):
@@ -319,6 +345,73 @@ def test_the_lock_is_not_held_while_data_is_written(store, place):
 
     store.writer.put("a", Checking(DATA))
     assert read(store, "a") == DATA
+
+
+def test_the_lock_is_found_however_the_directories_are_spelled(place, monkeypatch):
+    os.symlink("low", place / "link")
+    monkeypatch.chdir(place)
+    spelled = [
+        [f"{place}/low", f"{place}/high"],
+        [f"{place}/high/", f"{place}/low/"],
+        ["low", "other/../high"],
+        [f"{place}/high", f"{place}/link"],
+    ]
+    for number, paths in enumerate(spelled):
+        put(FilesystemStore(data_dirs=paths), f"image-{number}")
+    (lock,) = (path for name in ("low", "high") for path in (place / name).glob(".imgstore/lock"))
+    with open(lock) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for paths in spelled:
+            with pytest.raises(DeadlineExceededError):
+                put(FilesystemStore(data_dirs=paths), "late", call=Call().within(0.05))
+
+
+def test_one_folder_by_two_paths_is_refused_at_first_use(place):
+    os.symlink("low", place / "link")
+    (place / "low" / "a").write_bytes(DATA)
+    store = FilesystemStore(data_dirs=[f"{place}/low", f"{place}/high", f"{place}/link"])
+    source = io.BytesIO(DATA)
+    for change in (
+        lambda: store.writer.put("b", source),
+        lambda: store.writer.put("a", source, overwrite=True),
+        lambda: store.writer.delete("a"),
+        lambda: store.copier.copy("a", "b"),
+        lambda: store.uploader.begin("b", 5),
+    ):
+        with pytest.raises(ConfigError, match=r"directories .*/low and .*/link are one folder; name it once"):
+            change()
+    assert source.tell() == 0
+    assert read(store, "a") == DATA
+
+
+def test_a_directory_that_is_missing_is_known_before_the_source_is_read(store, place):
+    put(store, "a")
+    os.rename(next(place / name for name in ("other", "low") if home(place, "a") != [name]), place / "away")
+    source = io.BytesIO(DATA)
+    with pytest.raises(StorageIOError, match="is not there; mount or create it"):
+        store.writer.put("a", source, overwrite=True)
+    assert source.tell() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_lock_that_root_made_can_be_held_by_others(store, place):
+    put(store, "a")
+    for folder in (place, *place.iterdir()):
+        folder.chmod(0o777)
+    for folder in place.parents:
+        if folder.stat().st_uid == 0 and "pytest" in folder.name:
+            folder.chmod(0o755)
+    child = os.fork()
+    if not child:
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            put(store, "b")
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert read(store, "b") == DATA
 
 
 def test_one_directory_needs_no_lock(place):

@@ -17,8 +17,8 @@ from imgstore.backends.filesystem import FilesystemStore, upload_folder, upload_
 from imgstore.errors import (
     AlreadyExistsError,
     ConflictError,
+    DeadlineExceededError,
     DigestMismatchError,
-    LockedError,
     NoSpaceError,
     OperationCancelledError,
     SourceChangedError,
@@ -529,12 +529,45 @@ def test_a_busy_upload_is_waited_for_no_longer_than_the_call_may_take(store, tmp
         assert pending(store) == [token]
 
 
-def test_an_upload_that_is_never_let_go_is_told(store, monkeypatch):
+def forked_and_staying():
+    """A process that has whatever is open now, and stays."""
+    child = os.fork()
+    if not child:
+        signal.pause()
+    return child
+
+
+def test_a_fork_keeps_no_upload_locked(store, monkeypatch):
     token, parts = begun(store)
-    with upload_folder.opened(store._directories, token, store.clock, Call()):
-        monkeypatch.setattr("imgstore.backends.filesystem.directories._PATIENCE", 0.02)
-        with pytest.raises(LockedError, match="another process has locked the upload"):
-            store.uploader.complete(token, parts)
+    real, children = os.fdatasync, []
+
+    def forking(descriptor):
+        if not children:
+            children.append(forked_and_staying())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", forking)
+    try:
+        parts[:1] = put(store, token, (0,))
+        assert store.uploader.complete(token, parts, call=Call().within(5)).size == len(DATA)
+    finally:
+        os.kill(children[0], signal.SIGKILL)
+        os.waitpid(children[0], 0)
+
+
+def test_a_fork_that_ends_leaves_the_lock_to_its_parent(store):
+    token, parts = begun(store)
+    child = -1
+    try:
+        with upload_folder.opened(store._directories, token, store.clock, Call()):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                with pytest.raises(DeadlineExceededError):
+                    store.uploader.complete(token, parts, call=Call().within(0.05))
+    finally:
+        if not child:
+            os._exit(0)
 
 
 def test_an_upload_aborted_by_another_while_it_is_waited_for_is_lost(store):

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from imgstore.backends.filesystem import walk
+from imgstore.backends.filesystem.locks import locked
 from imgstore.backends.filesystem.names import OWN, split
 from imgstore.clock import Clock
 from imgstore.errors import (
     AlreadyExistsError,
+    ConfigError,
     ConflictError,
-    LockedError,
     NoSpaceError,
     NotFoundError,
     PermissionDeniedError,
@@ -27,10 +27,7 @@ from imgstore.model import Call
 from imgstore.publish import file_error
 
 _ROOT: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC  # the data directory itself may be a link
-_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-# The lock is held while a name is given, for milliseconds: half a minute of it is a process that hangs.
-_PATIENCE: Final = 30.0
-_PAUSE: Final = 0.005
+_LOCK: Final = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 # What says nothing of the other directories.
 _PASSED_OVER: Final = (NotFoundError, StorageIOError, PermissionDeniedError)
 
@@ -112,8 +109,6 @@ class Directories:
     def __init__(self, directories: Sequence[DataDirectory]) -> None:
         """Takes at least one directory."""
         self.ordered = sorted(directories, key=lambda each: -each.priority)
-        # That of the lock: the same for processes that name the directories in another order.
-        self._first = min(directories, key=lambda each: each.path)
 
     def find(self, key: str) -> tuple[DataDirectory, int]:
         """Opens the file of `key`, and gives the directory it is in. The caller closes the file.
@@ -135,8 +130,10 @@ class Directories:
     def holders(self, key: str) -> list[DataDirectory]:
         """Gives the directories with an image under `key`; more than one only where somebody copied files.
 
-        Raises: the failure of a directory, where no other has the image.
+        Raises: ConfigError where two directories are one; the failure of a directory, where no other has the
+        image.
         """
+        self._check_distinct()
         found: list[DataDirectory] = []
         failure: StoreError | None = None
         for each in self.ordered:
@@ -182,7 +179,7 @@ class Directories:
         lock. One alone needs none, for giving a name is one step there.
 
         Raises: AlreadyExistsError, with `overwrite` ConflictError, where another directory has the key;
-        LockedError; what `call` raises where it ends the wait.
+        what `call` raises where it ends the wait.
         """
         with contextlib.ExitStack() as stack:
             if len(self.ordered) > 1:
@@ -194,30 +191,42 @@ class Directories:
                     raise AlreadyExistsError(f"there is {key!r} in {other.path} already")
             yield
 
+    def check(self) -> None:
+        """Raises: what a directory that is not there, or cannot be opened, would say to `claimed`."""
+        for each in self.ordered:
+            with contextlib.suppress(NotFoundError), each.opened():  # one that is yet to be made
+                pass
+
+    def _check_distinct(self) -> None:
+        seen: dict[tuple[int, int], DataDirectory] = {}
+        for each in self.ordered if len(self.ordered) > 1 else ():
+            with contextlib.suppress(*_PASSED_OVER), each.opened() as root:
+                first = seen.setdefault(_identity(root), each)
+                if first is not each:
+                    raise ConfigError(
+                        f"the data directories {first.path} and {each.path} are one folder; name it once"
+                    )
+
     @contextlib.contextmanager
     def _locked(self, clock: Clock, call: Call) -> Iterator[None]:
-        with self._first.opened(make=True) as root, walk.held(root, [OWN], OWN) as own:
-            descriptor = os.open("lock", _LOCK, 0o666, dir_fd=own)
-            try:
-                acquire(descriptor, f"the data directory {self._first.path}", clock, call)
-                yield
-            finally:
-                os.close(descriptor)
+        with contextlib.ExitStack() as stack:
+            # All are made first: the lock is in the same one for those who spell or order them otherwise.
+            roots = [stack.enter_context(each.opened(make=True)) for each in self.ordered]
+            own = stack.enter_context(walk.held(min(roots, key=_identity), [OWN], OWN))
+            lock = _open_lock(own)
+            stack.callback(os.close, lock)
+            stack.enter_context(locked(lock, "the lock of the data directories", clock, call))
+            yield
 
 
-def acquire(descriptor: int, what: str, clock: Clock, call: Call) -> None:
-    """Locks the open file for this descriptor alone; the lock ends when it is closed.
+def _open_lock(folder: int) -> int:
+    try:
+        return os.open("lock", _LOCK | os.O_RDWR, 0o666, dir_fd=folder)
+    except PermissionError:
+        # Made by another user. To read is enough for a lock, but on NFS (flock(2)).
+        return os.open("lock", _LOCK | os.O_RDONLY, 0o666, dir_fd=folder)
 
-    Raises: LockedError after half a minute, what `call` raises where it ends the wait.
-    """
-    end = clock.now() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            call.check(clock)
-            if clock.now() >= end:
-                raise LockedError(f"another process has locked {what} for {_PATIENCE:.0f} seconds") from None
-            clock.sleep(_PAUSE, call.cancel)
-        else:
-            return
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino

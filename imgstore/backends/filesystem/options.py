@@ -23,7 +23,9 @@ def _options() -> Sequence[Opt]:
             help="The folder that holds the images. The key of an image is its path below it; folders in "
             "keys are made and removed as images come and go. It may be a link itself; links below it are "
             "never followed, and only regular files are images. The folder '.imgstore' in it, and names like "
-            "'.NAME.0123456789abcdef.part', are the driver's own. Either this option or data_dirs is needed.",
+            "'.NAME.0123456789abcdef.part', are the driver's own. '~' in front is the home directory; a "
+            "relative path begins where the process is when it opens the store, which is for trials alone. "
+            "Either this option or data_dirs is needed.",
             sample_default="/var/lib/imgstore/images",
         ),
         cfg.MultiStrOpt(
@@ -76,7 +78,7 @@ def directories(
             else "either data_dir or data_dirs is needed"
         )
     if data_dir:
-        return [DataDirectory(os.fspath(data_dir), create=create)]
+        return [DataDirectory(_absolute(os.fspath(data_dir), "data_dir"), create=create)]
     found = [_directory(os.fspath(each), create=create) for each in data_dirs or ()]
     paths = [os.path.normpath(each.path) for each in found]
     for path in paths:
@@ -95,7 +97,22 @@ def _directory(given: str, *, create: bool) -> DataDirectory:
     path = path if colon else given
     if not path:
         raise ConfigError(f"data_dirs: {given!r} has no path; a folder is given as PATH:PRIORITY")
-    return DataDirectory(path, number, create)
+    return DataDirectory(_absolute(path, "data_dirs"), number, create)
+
+
+def _absolute(given: str, option: str) -> str:
+    """Gives the path as it stays when the process goes elsewhere; nothing in it is resolved."""
+    path = os.path.expanduser(given)
+    if path.startswith("~"):
+        raise ConfigError(f"{option}: {given!r} begins with a home directory that is not known; write it out")
+    if os.path.isabs(path):
+        return path
+    try:
+        return os.path.join(os.getcwd(), path)
+    except OSError as exc:
+        raise ConfigError(
+            f"{option}: {given!r} is relative, and where this process is cannot be told: {exc.strerror}"
+        ) from exc
 
 
 def mode(file_mode: str | None) -> int | None:

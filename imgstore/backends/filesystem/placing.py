@@ -43,7 +43,10 @@ class Placing:
         if holders and not overwrite:
             _reap(key, holders[0])
             raise AlreadyExistsError("there is an image of that name; overwrite replaces it")
-        return holders[0] if holders else self.directories.choose(size, near=near, sparse=sparse)
+        if holders:
+            self.directories.check()  # now, not when all of the source is read
+            return holders[0]
+        return self.directories.choose(size, near=near, sparse=sparse)
 
     @contextlib.contextmanager
     def pending(

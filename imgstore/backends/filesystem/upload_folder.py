@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from imgstore.backends.filesystem import upload_log, walk
-from imgstore.backends.filesystem.directories import DataDirectory, Directories, acquire
+from imgstore.backends.filesystem.directories import DataDirectory, Directories
 from imgstore.backends.filesystem.extents import extents_of
+from imgstore.backends.filesystem.locks import locked
 from imgstore.backends.filesystem.names import OWN, split
 from imgstore.backends.filesystem.sparse import runs
 from imgstore.backends.filesystem.upload_log import UploadState
@@ -117,13 +118,13 @@ def create(place: DataDirectory, token: str, state: UploadState) -> None:
 def opened(directories: Directories, token: str, clock: Clock, call: Call) -> Iterator[UploadFolder]:
     """Gives the upload, locked for as long as the block runs.
 
-    Raises: UploadLostError for a token of no upload, LockedError, StorageIOError; what `call` raises.
+    Raises: UploadLostError for a token of no upload, StorageIOError; what `call` raises.
     """
     place, folder = _find(directories, token)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, folder)
         log = stack.enter_context(_log(folder))
-        acquire(log, "the upload", clock, call)
+        stack.enter_context(locked(log, f"an upload in {place.path}", clock, call))
         yield UploadFolder(token, place, folder, log, upload_log.replay(log))
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from imgstore.backends.filesystem.locks import released
 from imgstore.errors import (
     ImgstoreError,
     LockedError,
@@ -102,7 +103,8 @@ def held(root: int, folders: Sequence[str], key: str) -> Iterator[int]:
     at, present = _made(root, folders, key)
     try:
         try:
-            yield at
+            with released(at):
+                yield at
         finally:
             os.close(at)
     except BaseException:
@@ -231,8 +233,9 @@ def _remove(root: int, folders: Sequence[str]) -> None:
     try:
         folder = os.open(folders[-1], _FOLDER, dir_fd=parent)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rmdir(folders[-1], dir_fd=parent)
+            with released(folder):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rmdir(folders[-1], dir_fd=parent)
         finally:
             os.close(folder)
     finally:
