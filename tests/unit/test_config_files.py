@@ -283,7 +283,8 @@ def test_a_url_without_secrets_is_shown(tmp_path):
         written(tmp_path / "a.conf", "[imgstore]\nenabled_stores = w:http\n[store_w]\nurl = http://h%/x")
     )
     assert refused(conf) == (
-        "store 'w', driver 'http': the option 'url' 'http://h%/x' has no valid host; https://host/path would do"
+        "store 'w', driver 'http': the option 'url' 'http://h%/x' has no valid host;"
+        " https://host/path would do"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from imgstore.backends.filesystem import FilesystemStore, names, options, sparse
 from imgstore.errors import ConfigError, UnsafeLocationError
+from imgstore.testing.faults import SimClock
 
 
 def test_options_are_the_arguments():
@@ -32,12 +34,40 @@ def test_options_are_the_arguments():
         ("/a:b", "/a:b", 0),
         ("/a:b:3", "/a:b", 3),
         ("/a:", "/a:", 0),
-        ("rel:1", "rel", 1),
+        ("rel:1", "/here/rel", 1),
+        ("../a/../b", "/here/../a/../b", 0),  # a link is not passed by
+        ("~/a:1", "/home/me/a", 1),
+        ("./~", "/here/./~", 0),
+        ("/a/~", "/a/~", 0),
     ],
 )
-def test_a_directory_and_its_priority(given_, path, priority):
+def test_a_directory_and_its_priority(monkeypatch, given_, path, priority):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr("os.getcwd", lambda: "/here")
     (found,) = options.directories(None, [given_], create=True)
     assert (found.path, found.priority, found.create) == (path, priority, True)
+    if not priority:
+        (found,) = options.directories(given_, None, create=False)
+        assert (found.path, found.priority, found.create) == (path, 0, False)
+
+
+def test_a_process_that_goes_elsewhere_keeps_its_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = FilesystemStore(data_dir="images", create_data_dir=True)
+    store.clock = SimClock()
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    store.writer.put("a", io.BytesIO(b"disk"))
+    assert (tmp_path / "images/a").read_bytes() == b"disk"
+
+
+def test_a_process_that_is_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match=r"^data_dir: 'images' is relative, and where this"):
+        FilesystemStore(data_dir="images")
+    FilesystemStore(data_dir="/images")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +77,8 @@ def test_a_directory_and_its_priority(given_, path, priority):
         ({"data_dir": ""}, "either data_dir or data_dirs is needed"),
         ({"data_dirs": []}, "either data_dir or data_dirs is needed"),
         ({"data_dir": "/a", "data_dirs": ["/b"]}, "data_dir and data_dirs exclude each other"),
+        ({"data_dir": "~no-such-user/a"}, "data_dir: '~no-such-user/a' begins with a home directory that"),
+        ({"data_dirs": ["~no-such-user/a:5"]}, "data_dirs: '~no-such-user/a' begins with a home"),
         ({"data_dirs": [":5"]}, "':5' has no path"),
         ({"data_dirs": ["/a", ""]}, "'' has no path"),
         ({"data_dirs": ["/a:5", "/b", "/a/"]}, "names /a more than once"),
