@@ -229,6 +229,63 @@ def test_old_answers_and_remains_are_removed_and_nothing_else(store, tmp_path):
     assert set(images(store)) == {"done", "young"}
 
 
+def aged(store, tmp_path, count):
+    """Answers that were given long ago."""
+    done = [begun(store, f"old-{number}") for number in range(count)]
+    for token, parts in done:
+        store.uploader.complete(token, parts)
+        os.utime(folder(tmp_path, token), (0, 0))
+
+
+def test_two_begins_that_remove_the_same_answers_both_begin(store, tmp_path, monkeypatch):
+    aged(store, tmp_path, 3)
+    real = upload_folder.forget
+
+    def late(place, token):
+        real(place, token)  # as another does in this moment
+        real(place, token)
+
+    monkeypatch.setattr(upload_folder, "forget", late)
+    token = store.uploader.begin("new", 5)
+    assert os.listdir(tmp_path / ".imgstore" / "uploads") == [token]
+
+
+@pytest.mark.parametrize("step", ["listdir", "unlink"])
+def test_what_cannot_be_tidied_hinders_no_upload(store, tmp_path, monkeypatch, caplog, step):
+    aged(store, tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, failing(errno.EIO))
+        tokens = [store.uploader.begin(f"new-{number}", 5) for number in range(2)]
+    assert set(pending(store)) == set(tokens)
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    assert "can be neither told nor removed" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("readable", [False, True])
+def test_an_upload_of_another_user_hinders_nobody(store, tmp_path, readable):
+    aged(store, tmp_path, 1)
+    token, _ = begun(store, "theirs")
+    for each in (tmp_path, tmp_path / ".imgstore", tmp_path / ".imgstore" / "uploads"):
+        each.chmod(0o777)
+    for each in tmp_path.parents:
+        if "pytest" in each.name:
+            each.chmod(0o755)
+    folder(tmp_path, token).chmod(0o755 if readable else 0o700)
+    (folder(tmp_path, token) / "log").chmod(0o644)
+    child = os.fork()
+    if not child:
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            mine = store.uploader.begin("mine", 5)
+            assert set(pending(store)) == ({mine, token} if readable else {mine})
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 STEPS = (
     "ftruncate", "fchmod", "fsync", "fdatasync", "pwrite", "mkdir", "open", "link", "rename", "unlink",
     "close", "rmdir",

@@ -26,7 +26,8 @@ DATA: Final = "data"
 _LOG: Final = "log"
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")  # of nothing else is a path made
 _NEW: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_OLD: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OLD: Final = _LOOK | os.O_RDWR
 _STEP: Final = 8 << 20  # one write: far below a second, so that a cancelled part ends in time
 
 
@@ -123,7 +124,7 @@ def opened(directories: Directories, token: str, clock: Clock, call: Call) -> It
     place, folder = _find(directories, token)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, folder)
-        log = stack.enter_context(_log(folder))
+        log = stack.enter_context(_log(folder, _OLD))
         stack.enter_context(locked(log, f"an upload in {place.path}", clock, call))
         yield UploadFolder(token, place, folder, log, upload_log.replay(log))
 
@@ -194,9 +195,9 @@ def _unlink(folder: int) -> None:
 
 
 @contextlib.contextmanager
-def _log(folder: int) -> Iterator[int]:
+def _log(folder: int, flags: int = _LOOK) -> Iterator[int]:
     try:
-        log = os.open(_LOG, _OLD, dir_fd=folder)
+        log = os.open(_LOG, flags, dir_fd=folder)
     except FileNotFoundError:
         raise lost() from None
     try:

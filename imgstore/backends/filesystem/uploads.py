@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +19,16 @@ from imgstore.backends.filesystem.upload_folder import DATA, UploadFolder
 from imgstore.backends.filesystem.upload_log import UploadState
 from imgstore.errors import (
     ConflictError,
+    ImgstoreError,
+    PermissionDeniedError,
     SourceChangedError,
     UploadLostError,
 )
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 from imgstore.publish import link_or_rename
 from imgstore.store import Upload, UploadLimits
+
+LOG = logging.getLogger(__name__)
 
 # Files have no parts, and so no limits; but the log is read for each part: 50 ms of 10,000.
 LIMITS: Final = UploadLimits(min_part=1, max_part=1 << 40, max_parts=10_000, ordered=False)
@@ -46,6 +51,7 @@ class FilesystemUploader:
     def __init__(self, placing: Placing, *, thin: bool) -> None:
         self._placing = placing
         self._thin = thin
+        self._warned = False
 
     def begin(
         self,
@@ -111,10 +117,9 @@ class FilesystemUploader:
         with typed(owner, ""):
             for place in self._placing.directories.ordered:
                 for token, _ in upload_folder.tokens(place):
-                    with contextlib.suppress(UploadLostError):
-                        state = upload_folder.look(self._placing.directories, token)
-                        if state.done is None and state.started <= latest:
-                            found.append(Upload(token, state.key, state.started))
+                    state = self._look_at_any(place, token)
+                    if state is not None and state.done is None and state.started <= latest:
+                        found.append(Upload(token, state.key, state.started))
         return iter(found)
 
     @contextlib.contextmanager
@@ -191,11 +196,37 @@ class FilesystemUploader:
         info = self._placing.info(key, found, upload.state.digests, call)
         return upload_log.conclude(upload.log, info)
 
+    def _look_at_any(self, place: DataDirectory, token: str) -> UploadState | None:
+        try:
+            return upload_folder.look(self._placing.directories, token)
+        except UploadLostError:
+            return None
+        except (PermissionError, PermissionDeniedError) as exc:
+            self._warn_once(place, exc)
+            return None
+
     def _forget_old(self, place: DataDirectory) -> None:
         oldest = self._placing.owner.clock.time() - _REMEMBERED
-        for token, changed in upload_folder.tokens(place):
-            if changed < oldest:
-                upload_folder.forget(place, token)
+        try:
+            for token, changed in upload_folder.tokens(place):
+                if changed < oldest:
+                    self._forget(place, token)
+        except (OSError, ImgstoreError) as exc:
+            self._warn_once(place, exc)
+
+    def _forget(self, place: DataDirectory, token: str) -> None:
+        try:
+            upload_folder.forget(place, token)
+        except FileNotFoundError:
+            pass  # another begin was faster
+        except (OSError, ImgstoreError) as exc:  # another user's, say: it hinders no new upload
+            self._warn_once(place, exc)
+
+    def _warn_once(self, place: DataDirectory, exc: Exception) -> None:
+        if not self._warned:
+            told = (self._placing.owner.store_id, place.path, exc)
+            LOG.warning("store %r: an upload in %s can be neither told nor removed: %s", *told)
+        self._warned = True
 
 
 def _check_published(upload: UploadFolder) -> os.stat_result:
