@@ -129,7 +129,8 @@ class Terminal:
             said = sentence(error, flags=False)
             where = f"{store}:{key}" if key else store
             return said if said.startswith(where) else f"{where}: {said}"
-        return sentence(error, self.where, flags=store in {None, self.where})
+        # Only the store that the command line made itself has flags for options; others have a section.
+        return sentence(error, self.where, flags=store is not None and store == self.where)
 
     def fields(self, error: BaseException) -> dict[str, Any]:
         """Gives what a program may want to know of an error."""

@@ -78,7 +78,11 @@ def opened(
         check_named(location)
         yield Source(location, stores[location.store], location.key, call, location.name)
         return
-    driver, key, name = _url(location, given, terminal) if location.kind == "url" else _file(location)
+    try:
+        driver, key, name = _url(location, given, terminal) if location.kind == "url" else _file(location)
+    except ConfigError as exc:
+        exc.store = location.shown
+        raise
     driver.store_id = location.shown
     with _layered(driver, given) as store:
         yield Source(location, store, key, call, name)

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from tests import canary
-from tests.faults.cli import names, run, run_here, without_configuration
+from tests.faults.cli import configure, names, run, run_here, without_configuration
 
 OLD = b"what was there before"
 
@@ -213,3 +213,22 @@ def test_standard_output_that_is_the_source_is_refused(tmp_path):
         assert ran.status == 2
         assert "is the file that standard output goes to" in ran.line
     assert (tmp_path / "a.img").read_bytes() == OLD
+
+
+def test_a_misspelt_option_in_a_file_is_not_taken_for_a_flag(folder, monkeypatch, capfdbinary):
+    path = configure(
+        monkeypatch,
+        folder / "imgstore.conf",
+        """\
+        [imgstore]
+        enabled_stores = web:http
+        [store_web]
+        url = http://127.0.0.1:9/
+        usrname = me
+        """,
+    )
+    ran = run_here(capfdbinary, "ls", "web:")
+    assert ran.status == 2
+    assert ran.line == f"{path}: [store_web] has no option 'usrname' (did you mean 'username'?)"
+    ran = run_here(capfdbinary, "cat", "web:x", "--limit-rate", "1M")
+    assert "'username'" in ran.line

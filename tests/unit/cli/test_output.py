@@ -101,7 +101,8 @@ def test_an_image_in_a_store_is_named_as_it_is_typed(terminal):
 def test_the_options_of_a_store_are_those_of_its_section(terminal):
     terminal.stores, terminal.where = frozenset({"web"}), "http://h/x"
     told = "the option 'ca_file' cannot be used"
-    assert terminal.sentence(errors.ConfigError(told)) == "--ca-file cannot be used"
+    # of no store, as what is wrong with the file of the configuration
+    assert terminal.sentence(errors.ConfigError(told)) == told
     assert terminal.sentence(errors.ConfigError(told, store="http://h/x")) == "--ca-file cannot be used"
     # also of one that could not be opened, so that no store is known yet
     assert terminal.sentence(errors.ConfigError(told, store="other")) == told
