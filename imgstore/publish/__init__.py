@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from imgstore.publish.failures import file_error
 from imgstore.publish.names import is_pending, link_or_rename, pending_name, reap
-from imgstore.publish.pending import PendingFile, sync_folder
+from imgstore.publish.pending import PendingFile, default_mode, sync_folder
 
 __all__ = [
     "PendingFile",
+    "default_mode",
     "file_error",
     "is_pending",
     "link_or_rename",

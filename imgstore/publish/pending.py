@@ -151,7 +151,7 @@ class PendingFile:
         with self._poisoned_by_failure(f"cannot publish {self.path}"):
             if self._ends_in_hole:
                 os.ftruncate(self._file, self.written)
-            os.fchmod(self._file, _default_mode() if self._mode is None else self._mode)
+            os.fchmod(self._file, default_mode() if self._mode is None else self._mode)
             os.fsync(self._file)
             held = os.fstat(self._file).st_size
             wanted = self.written if size is None else size
@@ -317,7 +317,7 @@ class PendingFile:
             self._drop_temporary()
 
 
-def _default_mode() -> int:
+def default_mode() -> int:
     """Gives what the umask leaves of 0666.
 
     It is read from /proc (Linux 4.7), since os.umask would change it for a moment in every thread; without

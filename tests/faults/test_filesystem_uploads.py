@@ -237,7 +237,7 @@ def aged(store, tmp_path, count):
         os.utime(folder(tmp_path, token), (0, 0))
 
 
-def test_two_begins_that_remove_the_same_answers_both_begin(store, tmp_path, monkeypatch):
+def test_two_begins_that_remove_the_same_answers_both_begin(store, tmp_path, monkeypatch, caplog):
     aged(store, tmp_path, 3)
     real = upload_folder.forget
 
@@ -248,6 +248,30 @@ def test_two_begins_that_remove_the_same_answers_both_begin(store, tmp_path, mon
     monkeypatch.setattr(upload_folder, "forget", late)
     token = store.uploader.begin("new", 5)
     assert os.listdir(tmp_path / ".imgstore" / "uploads") == [token]
+    assert caplog.records == []
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("file_mode, replaced, wanted", [
+    ("0604", None, 0o604), (None, None, 0o640), (None, 0o606, 0o606), ("0604", 0o606, 0o604),
+])  # fmt: skip
+def test_an_upload_is_its_owner_s_alone_until_it_is_published(tmp_path, file_mode, replaced, wanted):
+    store = FilesystemStore(data_dir=tmp_path, file_mode=file_mode)
+    if replaced is not None:
+        (tmp_path / "image").write_bytes(b"old")
+        (tmp_path / "image").chmod(replaced)
+    token, parts = begun(store, "image", overwrite=True)
+    at = folder(tmp_path, token)
+    assert [each.stat().st_mode & 0o777 for each in (at, at / "data", at / "log")] == [0o700, 0o600, 0o600]
+    store.uploader.complete(token, parts)
+    assert (tmp_path / "image").stat().st_mode & 0o777 == wanted
 
 
 @pytest.mark.parametrize("step", ["listdir", "unlink"])
@@ -344,7 +368,7 @@ def test_a_complete_killed_at_any_step_is_asked_again(tmp_path, overwrite):
     assert read(store) == DATA
 
 
-@pytest.mark.parametrize("step", ["ftruncate", "fsync", "link"])
+@pytest.mark.parametrize("step", ["ftruncate", "fchmod", "fsync", "link"])
 def test_a_part_that_complete_cuts_off_is_held_no_more(store, monkeypatch, step):
     """Whatever ends a complete that left parts out: bytes that are gone are never taken for a part."""
     token = store.uploader.begin("a/image", None)

@@ -102,8 +102,10 @@ def create(place: DataDirectory, token: str, state: UploadState) -> None:
     """Makes the folder of an upload, durably. Where it fails, nothing stays."""
     with place.opened(make=True) as root, walk.held(root, [*UPLOADS, token], token) as folder:
         try:
-            os.close(os.open(DATA, _NEW, 0o666, dir_fd=folder))
-            log = os.open(_LOG, _NEW, 0o666, dir_fd=folder)
+            # What is not published yet is for nobody else to read, whatever the umask leaves.
+            os.fchmod(folder, 0o700)
+            os.close(os.open(DATA, _NEW, 0o600, dir_fd=folder))
+            log = os.open(_LOG, _NEW, 0o600, dir_fd=folder)
             try:
                 upload_log.append(log, upload_log.begun(state))
             finally:

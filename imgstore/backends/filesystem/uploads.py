@@ -25,7 +25,7 @@ from imgstore.errors import (
     UploadLostError,
 )
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
-from imgstore.publish import link_or_rename
+from imgstore.publish import default_mode, link_or_rename
 from imgstore.store import Upload, UploadLimits
 
 LOG = logging.getLogger(__name__)
@@ -178,10 +178,9 @@ class FilesystemUploader:
     def _set_mode(self, file: int, upload: UploadFolder) -> None:
         mode = self._placing.mode
         old = upload.found()  # refuses what is no regular file, which a rename would replace
-        if mode is None and old is not None:
-            mode = old.st_mode & 0o777
-        if mode is not None:
-            os.fchmod(file, mode)
+        if mode is None:
+            mode = default_mode() if old is None else old.st_mode & 0o777
+        os.fchmod(file, mode)
 
     def _conclude(self, upload: UploadFolder, call: Call) -> Mapping[str, Any]:
         """Makes the name durable and notes the answer, which it gives."""
