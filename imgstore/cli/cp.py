@@ -17,7 +17,7 @@ from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
-from imgstore.cli.source import Source, check_named, check_output, opened
+from imgstore.cli.source import Source, check_idle, check_named, check_output, opened
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -143,9 +143,12 @@ def _copy(
             _download(origin, target, out, report, digest=given["as_json"])
             return
         store = stores[target.store]
+        inside = origin.store is store and store.copier is not None
+        if inside:
+            check_idle(given, f"a copy inside the store {source.store}, which moves no bytes through here")
         _admit(store, target, origin.call, overwrite=given["force"])
         stack.enter_context(shown(report, terminal, mode, origin.name))
-        if origin.store is store and store.copier is not None:
+        if inside:
             _copy_inside(store, origin, target.key, report, overwrite=given["force"])
         else:
             _upload(store, origin, target.key, report, overwrite=given["force"], digest=given["as_json"])

@@ -96,10 +96,15 @@ def check_named(location: Location) -> None:
         )
 
 
-def _standard(location: Location, given: dict[str, Any], terminal: Terminal, call: Call) -> Source:
+def check_idle(given: dict[str, Any], what: str) -> None:
+    """Refuses options on how bytes are read, since for `what` they do nothing. Raises: ConfigError."""
     for name in ("stall_timeout", "limit_rate", "no_resume"):
         if given[name]:
-            raise ConfigError(f"--{_flag(name)} does nothing for standard input; leave it out")
+            raise ConfigError(f"--{_flag(name)} does nothing for {what}; leave it out")
+
+
+def _standard(location: Location, given: dict[str, Any], terminal: Terminal, call: Call) -> Source:
+    check_idle(given, "standard input")
     if 0 in terminal.closed:
         raise ConfigError("standard input is closed")
     return Source(location, None, "-", call)

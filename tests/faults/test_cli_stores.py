@@ -123,6 +123,19 @@ def test_a_key_that_has_a_password_in_it_is_told_as_it_is(imgstore, folder, monk
     assert imgstore("rm", "disks:debian", "--json").told["removed"] == ["disks:debian"]
 
 
+@pytest.mark.parametrize("option", [["--limit-rate", "1M"], ["--stall-timeout", "5"], ["--no-resume"]])
+def test_an_option_that_a_copy_inside_a_store_would_not_heed(imgstore, folder, option):
+    (folder / "disks/a").write_bytes(IMAGE)
+    ran = imgstore("cp", "disks:a", "disks:b", *option)
+    assert ran.status == 2
+    assert ran.line == (
+        f"{option[0]} does nothing for a copy inside the store disks, which moves no bytes through here;"
+        " leave it out"
+    )
+    assert names(folder / "disks") == ["a"]
+    assert imgstore("cp", "disks:a", "cold:b", *option).status == 0
+
+
 def test_into_a_store_out_of_it_and_between_two(imgstore, folder):
     assert imgstore("cp", "a.img", "disks:debian/12.raw") == Ran(0, b"", "")
     assert (folder / "disks/debian/12.raw").read_bytes() == IMAGE
