@@ -33,12 +33,13 @@ def load(name: str) -> type[Store]:
     return found
 
 
-def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+def nearest(name: str, known: Iterable[str], prefix: str = "", likeness: float = 0.6) -> str:
     """Gives ` (did you mean 'x'?)` for the known name most like `name`, nothing where none is.
 
     `prefix` goes before it; not counted, since what two names share anyhow makes them no more alike.
+    `likeness` is how alike they must be, 1 for equal.
     """
-    like = difflib.get_close_matches(name, sorted(known), n=1)
+    like = difflib.get_close_matches(name, sorted(known), n=1, cutoff=likeness)
     return f" (did you mean {prefix + like[0]!r}?)" if like else ""
 
 

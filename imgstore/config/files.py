@@ -15,13 +15,16 @@ from typing import Final, TypeAlias
 from oslo_config import cfg, iniparser
 
 from imgstore.config.drivers import nearest
-from imgstore.config.options import DEFAULTS, MAIN, group_of, register_opts
+from imgstore.config.options import DEFAULTS, MAIN, MAIN_OPTIONS, group_of, register_opts
 from imgstore.errors import ConfigError
 
 LOG = logging.getLogger(__name__)
 
 PATH_VARIABLE: Final = "IMGSTORE_CONFIG"
 _PREFIX: Final = group_of("")
+_MAIN_NAMES: Final = frozenset(option.dest for option in MAIN_OPTIONS)
+# One letter too many, one lost, or two exchanged; [image_store] may well be the service's own.
+_MISSPELT: Final = 0.85
 
 # Sections by name in lower case, as oslo.config compares them; the names of the options that each one sets.
 Sections: TypeAlias = "Mapping[str, Collection[str]]"
@@ -127,11 +130,18 @@ def _unread_options(files: Mapping[str, Sections], known: Mapping[str, Collectio
 
 
 def _unread_sections(files: Mapping[str, Sections], known: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """Gives a section without a store where an enabled store of nearly that name is without a section."""
+    """Gives sections that are most likely meant for us; others are the service's own.
+
+    One of a store that is not enabled is, where an enabled store of nearly that name is without a section.
+    """
     unread = {section: path for path, sections in files.items() for section in sections}
     absent = [_id(section) for section in known.keys() - unread.keys() - {MAIN}]
     for section in sorted(unread.keys() - known.keys()):
         if not section.startswith(_PREFIX):
+            if section in _MAIN_NAMES:
+                yield f"{unread[section]}: {section} is no section; it is an option in [{MAIN}]"
+            elif meant := nearest(section, known, likeness=_MISSPELT):
+                yield f"{unread[section]}: nobody reads [{section}]{meant}"
             continue
         if meant := nearest(_id(section), absent, _PREFIX):
             yield f"{unread[section]}: no enabled store reads [{section}]{meant}"

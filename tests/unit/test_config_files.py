@@ -204,6 +204,31 @@ def test_a_store_that_is_switched_off_is_a_warning(tmp_path, section, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    "section, said",
+    [
+        ("store-defaults", "nobody reads [store-defaults] (did you mean 'store_defaults'?)"),
+        ("Stores_Disks", "nobody reads [stores_disks] (did you mean 'store_disks'?)"),
+        ("stroe_disks", "nobody reads [stroe_disks] (did you mean 'store_disks'?)"),
+        ("imgstor", "nobody reads [imgstor] (did you mean 'imgstore'?)"),
+        ("default_store", "default_store is no section; it is an option in [imgstore]"),
+    ],
+)
+def test_a_section_of_nearly_our_name(tmp_path, section, said):
+    text = "[imgstore]\nenabled_stores = disks:memory\n[store_disks]\ncapacity = 5\n"
+    path = written(tmp_path / "a.conf", f"{text}[{section}]\ncapacity = 7\n")
+    assert refused(load(path)) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    "section", ["glance_store", "image_store", "keystone_authtoken", "database", "restore_disks", "store"]
+)
+def test_a_section_of_the_service(tmp_path, section, caplog):
+    with open_stores(load(written(tmp_path / "a.conf", f"{TEXT}[{section}]\nx = 1\n"))) as stores:
+        assert list(stores) == ["m"]
+    assert not [each for each in caplog.records if each.name.startswith("imgstore")]
+
+
 def test_a_file_that_may_not_be_read_again(tmp_path, caplog):
     path = tmp_path / "a.conf"
     conf = load(written(path, TEXT + "[store_m]\ncapacity = 5\n"))
