@@ -599,7 +599,7 @@ def test_parts_of_many_threads_and_stores_do_not_tear(tmp_path):
 
 def test_a_busy_upload_is_waited_for_no_longer_than_the_call_may_take(store, tmp_path):
     token, parts = begun(store)
-    with upload_folder.opened(store._directories, token, store.clock, Call()):
+    with upload_folder.opened(store._directories, token, upload_log.Replays(), store.clock, Call()):
         cancel = CancelToken()
         timer = threading.Timer(0.05, cancel.cancel)
         timer.start()
@@ -640,7 +640,7 @@ def test_a_fork_that_ends_leaves_the_lock_to_its_parent(store):
     token, parts = begun(store)
     child = -1
     try:
-        with upload_folder.opened(store._directories, token, store.clock, Call()):
+        with upload_folder.opened(store._directories, token, upload_log.Replays(), store.clock, Call()):
             child = os.fork()
             if child:
                 os.waitpid(child, 0)
@@ -653,7 +653,7 @@ def test_a_fork_that_ends_leaves_the_lock_to_its_parent(store):
 
 def test_an_upload_aborted_by_another_while_it_is_waited_for_is_lost(store):
     token, _ = begun(store)
-    with upload_folder.opened(store._directories, token, store.clock, Call()) as upload:
+    with upload_folder.opened(store._directories, token, upload_log.Replays(), store.clock, Call()) as upload:
         lost = []
 
         def late():
@@ -726,3 +726,47 @@ def test_a_log_of_today_is_read_tomorrow(tmp_path):
     finally:
         os.close(log)
     assert (tmp_path / "log").read_bytes() == GOLDEN + GOLDEN.splitlines(keepends=True)[1]
+
+
+def test_of_a_log_that_is_known_only_the_new_records_are_read(tmp_path, monkeypatch):
+    stores = [FilesystemStore(data_dir=tmp_path) for _ in range(2)]
+    token = stores[0].uploader.begin("a/image", len(DATA))
+    log, read_, real = folder(tmp_path, token) / "log", [], upload_log._records
+
+    def counting(lines):
+        read_.append(len(lines))
+        return real(lines)
+
+    monkeypatch.setattr(upload_log, "_records", counting)
+    for number in range(4):
+        put(stores[0], token, (number,))
+    assert read_ == [1, 1, 1, 1]
+    put(stores[1], token, (0, 0))  # drops and holds anew, each time
+    assert read_[4:] == [5, 2]
+    with open(log, "ab") as file:
+        file.write(b"torn")
+    put(stores[0], token, (1,))
+    put(stores[0], token, (2,))
+    assert read_[6:] == [5, 3]
+    stores[0].uploader.complete(token, stores[0].uploader.parts(token))
+    assert read(stores[0]) == DATA
+
+
+def test_a_log_that_was_changed_is_read_from_its_beginning(store, tmp_path):
+    token, parts = begun(store)
+    log = folder(tmp_path, token) / "log"
+    put(store, token, (0,))  # from here on all but the record of this one is known
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:3]))
+    with pytest.raises(UploadLostError, match="does not hold part 2 as given"):
+        store.uploader.complete(token, parts)
+    assert store.uploader.parts(token) == parts[:2]
+
+
+def test_the_logs_that_are_known_are_few(store, monkeypatch):
+    monkeypatch.setattr(upload_log, "_KEPT", 2)
+    begun_ones = [begun(store, f"image-{number}") for number in range(4)]
+    assert len(store.uploader._replays._kept) == 2
+    for number, (token, parts) in enumerate(begun_ones):
+        store.uploader.complete(token, parts)
+        assert read(store, f"image-{number}") == DATA

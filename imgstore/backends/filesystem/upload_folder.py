@@ -15,7 +15,7 @@ from imgstore.backends.filesystem.extents import extents_of
 from imgstore.backends.filesystem.locks import locked
 from imgstore.backends.filesystem.names import OWN, split
 from imgstore.backends.filesystem.sparse import runs
-from imgstore.backends.filesystem.upload_log import UploadState
+from imgstore.backends.filesystem.upload_log import Replays, UploadState
 from imgstore.clock import Clock
 from imgstore.errors import NotFoundError, StorageIOError, StoreError, UploadLostError
 from imgstore.model import Call, Part
@@ -118,7 +118,9 @@ def create(place: DataDirectory, token: str, state: UploadState) -> None:
 
 
 @contextlib.contextmanager
-def opened(directories: Directories, token: str, clock: Clock, call: Call) -> Iterator[UploadFolder]:
+def opened(
+    directories: Directories, token: str, replays: Replays, clock: Clock, call: Call
+) -> Iterator[UploadFolder]:
     """Gives the upload, locked for as long as the block runs.
 
     Raises: UploadLostError for a token of no upload, StorageIOError; what `call` raises.
@@ -128,7 +130,7 @@ def opened(directories: Directories, token: str, clock: Clock, call: Call) -> It
         stack.callback(os.close, folder)
         log = stack.enter_context(_log(folder, _OLD))
         stack.enter_context(locked(log, f"an upload in {place.path}", clock, call))
-        yield UploadFolder(token, place, folder, log, upload_log.replay(log))
+        yield UploadFolder(token, place, folder, log, replays.replay(log))
 
 
 def look(directories: Directories, token: str) -> UploadState:

@@ -30,7 +30,7 @@ from imgstore.store import Upload, UploadLimits
 
 LOG = logging.getLogger(__name__)
 
-# Files have no parts, and so no limits; but the log is read for each part: 50 ms of 10,000.
+# Files have no parts, and so no limits; but each is compared with all that are held: 1 ms of 10,000.
 LIMITS: Final = UploadLimits(min_part=1, max_part=1 << 40, max_parts=10_000, ordered=False)
 # An answer is kept for whoever asks for it again: a process that was down over a long weekend, say.
 _REMEMBERED: Final = 7 * 86400.0
@@ -51,6 +51,7 @@ class FilesystemUploader:
     def __init__(self, placing: Placing, *, thin: bool) -> None:
         self._placing = placing
         self._thin = thin
+        self._replays = upload_log.Replays()
         self._warned = False
 
     def begin(
@@ -128,7 +129,9 @@ class FilesystemUploader:
         owner._admit(None, call)
         with (
             typed(owner, ""),
-            upload_folder.opened(self._placing.directories, token, owner.clock, call) as upload,
+            upload_folder.opened(
+                self._placing.directories, token, self._replays, owner.clock, call
+            ) as upload,
             typed(owner, upload.state.key),
         ):
             yield upload
