@@ -88,12 +88,15 @@ def directories(
 
 
 def _directory(given: str, *, create: bool) -> DataDirectory:
+    if ", " in given:
+        raise ConfigError(f"data_dirs: {given!r} is one folder; the option is given once for each")
     path, colon, priority = given.rpartition(":")
     try:
         number = int(priority) if colon else 0
     except ValueError:
-        colon = ""  # a colon in the path
-        number = 0
+        raise ConfigError(
+            f"data_dirs: {given!r} does not end in a whole number, its priority; {given + ':0'!r} would do"
+        ) from None
     path = path if colon else given
     if not path:
         raise ConfigError(f"data_dirs: {given!r} has no path; a folder is given as PATH:PRIORITY")

@@ -31,9 +31,9 @@ def test_options_are_the_arguments():
         ("/a", "/a", 0),
         ("/a:7", "/a", 7),
         ("/a:-7", "/a", -7),
-        ("/a:b", "/a:b", 0),
+        ("/a:b:0", "/a:b", 0),
+        ("/a,b", "/a,b", 0),
         ("/a:b:3", "/a:b", 3),
-        ("/a:", "/a:", 0),
         ("rel:1", "/here/rel", 1),
         ("../a/../b", "/here/../a/../b", 0),  # a link is not passed by
         ("~/a:1", "/home/me/a", 1),
@@ -46,7 +46,7 @@ def test_a_directory_and_its_priority(monkeypatch, given_, path, priority):
     monkeypatch.setattr("os.getcwd", lambda: "/here")
     (found,) = options.directories(None, [given_], create=True)
     assert (found.path, found.priority, found.create) == (path, priority, True)
-    if not priority:
+    if ":" not in given_:
         (found,) = options.directories(given_, None, create=False)
         assert (found.path, found.priority, found.create) == (path, 0, False)
 
@@ -80,6 +80,12 @@ def test_a_process_that_is_nowhere(tmp_path, monkeypatch):
         ({"data_dir": "~no-such-user/a"}, "data_dir: '~no-such-user/a' begins with a home directory that"),
         ({"data_dirs": ["~no-such-user/a:5"]}, "data_dirs: '~no-such-user/a' begins with a home"),
         ({"data_dirs": [":5"]}, "':5' has no path"),
+        ({"data_dirs": ["/a:1, /b:2"]}, "'/a:1, /b:2' is one folder; the option is given once for each"),
+        (
+            {"data_dirs": ["/a:high"]},
+            "'/a:high' does not end in a whole number, its priority",
+        ),
+        ({"data_dirs": ["/a:"]}, "'/a::0' would do"),
         ({"data_dirs": ["/a", ""]}, "'' has no path"),
         ({"data_dirs": ["/a:5", "/b", "/a/"]}, "names /a more than once"),
         ({"data_dir": "/a", "file_mode": "rw"}, "file_mode is 'rw'; it is octal"),
