@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from typing import Any, Final
 
@@ -44,8 +45,9 @@ def check(terminal: Terminal, /, place: str, **given: Any) -> int:
     Unless --read-only is given, a small image whose name begins with imgstore-check- is stored, read back and
     removed, also after a failure or Ctrl-C.
 
-    With --json the last line is an object with store, driver, location and steps, each with name, result (ok,
-    failed or skipped), said, advice, seconds and error. The exit status is the highest of the failed steps'.
+    With --json the last line is an object with store, driver, location, status and steps, each with name,
+    result (ok, failed or skipped), said, advice, seconds and error. The exit status is the
+    highest of the failed steps'.
     """
     where = _place(place)
     account = _Account(terminal, where.store, as_json=given["as_json"])
@@ -56,7 +58,7 @@ def check(terminal: Terminal, /, place: str, **given: Any) -> int:
             account.add(Outcome("configuration", "failed", exc.message, error=exc))
             return account.closed()
         if where.store not in stores:
-            raise ConfigError(unknown_store(where.store, where.key, stores))
+            raise ConfigError(_unknown(place, stores))
         store, driver = stores[where.store], driver_of(stores[where.store])
         files = ", ".join(config_files(terminal)) or "no file, and so the store 'local'"
         account.told |= {"driver": stores.drivers[where.store], "location": location(store, terminal)}
@@ -112,6 +114,14 @@ class _Account:
     def _line(self, name: str, result: str, said: str) -> None:
         line = f"{name:{_NAME}}  {result:{_RESULT}}  {printable(said)}"
         self._terminal.print(self._terminal.scrubbed(line))
+
+
+def _unknown(place: str, stores: Iterable[str]) -> str:
+    """Says that there is no such store; only who typed a colon may have meant a path."""
+    name, colon, key = place.partition(":")
+    if colon:
+        return unknown_store(name, key, stores)
+    return f"there is no store {name!r} (there are: {', '.join(stores)})"
 
 
 def _place(text: str) -> Location:

@@ -61,12 +61,13 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
     """Copy the image SRC to DST.
 
     SRC is a path, a URL, STORE:KEY or - for standard input; DST a path, STORE:KEY or - for standard output. A
-    DST that is STORE: or ends in a slash, as STORE:PREFIX/, gets the last part of SRC's name added. A copy
-    onto a path or into a store appears there only when it is complete and on the disk; until then nothing is
-    there, or the old image is. A copy inside one store is left to the store, where it can do that.
+    DST that is STORE: or STORE:PREFIX/ gets the last part of SRC's name added; a folder as DST is refused. A
+    copy onto a path or into a store appears there only when it is complete and on the disk; until then
+    nothing is there, or the old image is. A copy inside one store is left to the store, where it can do that.
 
     With --json the last line on standard output is an object with bytes, received, refetched, attempts,
-    resumes, stalls, repaired_chunks, sources, seconds and digests; after a failure also error.
+    resumes, stalls, repaired_chunks, sources, seconds and digests; after a failure also error. The SHA-256 in
+    it takes a core's time for every byte, those of holes too.
     """
     from imgstore.transfer.progress import Report
 

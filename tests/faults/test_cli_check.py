@@ -104,6 +104,14 @@ def failed(ran):
     return step
 
 
+def test_a_store_that_is_not_there(imgstore, folder):
+    ran = imgstore("check", "nowhere")
+    assert ran.status == 2
+    assert ran.line.startswith("there is no store 'nowhere' (there are: ")
+    assert ran.line.endswith(")")  # no path was typed
+    assert imgstore("check", "nowhere:x").line.endswith("; a path with a colon is written ./nowhere:x")
+
+
 def test_a_store_that_works(imgstore, folder):
     ran = imgstore("check", "disks")
     assert (ran.status, ran.err) == (0, "")
