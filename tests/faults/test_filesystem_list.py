@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+import resource
+import subprocess
 import tempfile
 import threading
 import time
@@ -14,6 +16,7 @@ import pytest
 from imgstore.backends.filesystem import FilesystemStore
 from imgstore.errors import DeadlineExceededError, OperationCancelledError, PermissionDeniedError
 from imgstore.model import Call, CancelToken
+from tests.faults.nesting import nest
 
 
 @pytest.fixture
@@ -211,3 +214,26 @@ def test_a_listing_among_writers_shows_what_stays(store, tmp_path):
     finally:
         over.set()
         thread.join()
+
+
+def test_folders_below_what_a_key_can_name_are_not_entered(tmp_path):
+    """A file system takes more of them than a process has descriptors."""
+    store = FilesystemStore(data_dir=tmp_path)
+    (tmp_path / "image").write_bytes(b"x")
+    nest(tmp_path, 1100)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (800, limits[1]))
+    try:
+        assert [each.key for each in store.lister.list()] == ["image"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        subprocess.run(["rm", "-rf", tmp_path / "z"], check=True)
+
+
+def test_the_longest_key_is_listed(tmp_path):
+    store = FilesystemStore(data_dir=tmp_path)
+    for last in ("z/yy", "zz/y"):  # 1024 bytes
+        key = "z/" * 510 + last
+        store.writer.put(key, io.BytesIO(b"x"))
+        assert [each.key for each in store.lister.list()] == [key]
+        store.writer.delete(key)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import io
 import os
 import stat
+import subprocess
 import threading
 import time
 
@@ -31,6 +34,7 @@ from imgstore.errors import (
 )
 from imgstore.model import Call, CancelToken
 from tests.faults.mounts import small_disk
+from tests.faults.nesting import nest
 
 DATA = bytes(range(251)) * 2000
 BLOCK = 4096
@@ -819,3 +823,35 @@ def test_without_locks_folders_stay(store, folder, monkeypatch):
     put(store, "a/b")
     store.writer.delete("a/b")
     assert tree(folder) == ["a"]
+
+
+def test_empty_folders_that_killed_puts_left_hinder_no_image(tmp_path):
+    store = FilesystemStore(data_dir=tmp_path)
+    for path in ("a/b/c/d", "a/b/e", "a/f"):
+        (tmp_path / path).mkdir(parents=True)
+    put(store, "a")
+    assert os.listdir(tmp_path) == ["a"]
+    assert read(store, "a") == DATA
+
+
+@pytest.mark.parametrize("kept", ["file", "link", "deep", "held"])
+def test_what_is_not_empty_below_a_folder_stays(tmp_path, kept):
+    store = FilesystemStore(data_dir=tmp_path)
+    (tmp_path / "a/b/c").mkdir(parents=True)
+    with contextlib.ExitStack() as stack:
+        if kept == "file":
+            (tmp_path / "a/b/c/image").write_bytes(b"x")
+        elif kept == "link":
+            (tmp_path / "elsewhere").mkdir()
+            os.symlink(tmp_path / "elsewhere", tmp_path / "a/b/c/link")
+        elif kept == "deep":
+            nest(tmp_path / "a/b/c", 1100)
+            stack.callback(subprocess.run, ["rm", "-rf", tmp_path / "a"], check=True)
+        else:
+            folder = os.open(tmp_path / "a/b/c", os.O_RDONLY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_SH)
+        with pytest.raises(UnsupportedError, match="'a' is a folder that holds images or other files, or is"):
+            put(store, "a")
+        assert (tmp_path / "a/b/c").is_dir()
+    assert kept != "link" or (tmp_path / "elsewhere").is_dir()

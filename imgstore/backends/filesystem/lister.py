@@ -122,6 +122,8 @@ class _Listing:
         return self._opened(descriptor, path, self._start)
 
     def _below(self, folder: _Folder, name: bytes) -> list[_Folder]:
+        if len(folder.path) + len(name) >= KEY_LIMIT:
+            return []  # nothing there can have a key, and each folder on the way takes a descriptor
         try:
             descriptor = walk.open_folder(folder.descriptor, [os.fsdecode(name[:-1])], os.fsdecode(name))
         except (NotFoundError, UnsafeLocationError):

@@ -96,12 +96,12 @@ def folder_for(key: str, place: DataDirectory) -> Iterator[tuple[int, str]]:
     folders, name = split(key)
     with place.opened(make=True) as root, walk.held(root, folders, key) as folder:
         if _is_folder(name, folder):
-            # A put that was killed may have left it; one that is in use is not removed.
-            walk.prune(root, [*folders, name], len(folders))
+            # A put that was killed may have left it, and more below; what is in use is not removed.
+            walk.prune_tree(root, [*folders, name])
             if _is_folder(name, folder):
                 raise UnsupportedError(
-                    f"{name!r} is a folder that holds images, and a file system keeps no image of that name "
-                    "beside it; choose another key"
+                    f"{name!r} is a folder that holds images or other files, or is about to, and a file "
+                    "system keeps no image of that name beside it; choose another key"
                 )
         yield folder, name
 

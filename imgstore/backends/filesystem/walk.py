@@ -22,12 +22,15 @@ from imgstore.errors import (
     UnsafeLocationError,
     UnsupportedError,
 )
+from imgstore.model import KEY_LIMIT
 from imgstore.publish import file_error, sync_folder
 
 _PASS: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A FIFO would wait for a writer without O_NONBLOCK; a terminal would become ours without O_NOCTTY.
 _IMAGE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_DEPTH: Final = KEY_LIMIT // 2  # of folders that a key can name
 
 # A put whose folder is removed by a delete walks again: each time is a lost race of microseconds.
 _TRIES: Final = 200
@@ -121,6 +124,33 @@ def prune(root: int, folders: Sequence[str], keep: int = 0) -> None:
             continue  # it was never made; the one above it may have been
         except (OSError, ImgstoreError):
             return  # not empty, held, or another's: nothing is lost where it stays
+
+
+def prune_tree(root: int, folders: Sequence[str]) -> None:
+    """Removes the last of `folders` if there is nothing below it but empty folders that no put holds.
+
+    Where there is more, some of the empty folders may be gone.
+    """
+    left = [list(folders)]
+    with contextlib.suppress(OSError, ImgstoreError):
+        while left and len(path := left[-1]) <= _DEPTH:
+            below = _entries(root, path)
+            if not all(below.values()):
+                return
+            if below:
+                left += [[*path, name] for name in below]
+            else:
+                _remove(root, left.pop())
+
+
+def _entries(root: int, folders: Sequence[str]) -> dict[str, bool]:
+    """Gives the names in the last of `folders`, and whether they are those of folders."""
+    at = open_folder(root, folders, "")
+    try:
+        with os.scandir(at) as entries:
+            return {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+    finally:
+        os.close(at)
 
 
 def check_regular(found: os.stat_result, key: str) -> None:
