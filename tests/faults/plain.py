@@ -120,13 +120,7 @@ class _Splice:
     def ready(self):
         if self.stream is not None:
             return
-        proof = self.info is not None and self.at > self.start and self.unpinned
-        if proof and self.plant == "splices blindly":
-            proof = False
-        if proof:
-            limit = self.settings.proof_limit * (self.at - self.start if self.total is None else self.total)
-            if self.again + self.at - self.start > limit and self.plant != "proves without limit":
-                raise UnpinnableError("too much to prove", offset=self.at)
+        proof = self.needs_proof()
         shift = {"loses a byte": 1, "repeats a byte": -1}.get(self.plant, 0) if self.at > self.start else 0
         self.stream = self.open(self.start if proof else self.at + shift)
         self.waited, self.recent = 0.0, []
@@ -222,7 +216,17 @@ class _Splice:
         self.count()
         if self.failures >= self.settings.resume_attempts and plant != "never gives up":
             raise self.exhausted(exc) from exc
+        if self.needs_proof() and self.too_dear() and plant != "proves without limit":
+            raise UnpinnableError("too much to prove", offset=self.at) from exc
         self.pause(exc)
+
+    def needs_proof(self):
+        begun = self.info is not None and self.at > self.start and self.unpinned
+        return begun and self.plant != "splices blindly"
+
+    def too_dear(self):
+        limit = self.settings.proof_limit * (self.at - self.start if self.total is None else self.total)
+        return self.again + self.at - self.start > limit
 
     def count(self):
         least = 1 if self.plant == "refunds every byte" else 65536
