@@ -35,12 +35,13 @@ lint: venv
 	$(PY) -m mypy
 
 test: lint
-	$(PY) -m pytest -n $(JOBS) -m "not soak" --ignore=tests/real $(ARGS)
+	$(PY) -m pytest -n $(JOBS) -m "not soak and not wide" --ignore=tests/real $(ARGS)
 
 # One at a time: the tests stop and start servers that others would be reading from.
 test-real: venv
 	@tools/real-servers
 	$(PY) -m pytest tests/real $(ARGS)
+	$(PY) -m pytest -n $(JOBS) -m wide tests/conformance $(ARGS) || [ $$? -eq 5 ]
 
 demo: demo-venv
 	@$(PY) -m demo

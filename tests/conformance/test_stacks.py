@@ -57,6 +57,9 @@ STACKS = {
     "WholeWithOne": lambda store: build(store, LayerSettings(**ONE)),
 }
 
+# On a disk each case costs a few syncs: the rest is run by make test-real.
+BRIEF = {*LAYERS, "Whole"}
+
 
 class Memory(test_memory.Place):
     driver = MemoryStore
@@ -103,6 +106,8 @@ def define():
         made = type(called, (place(driver, name, wrap), suite), {})
         if driver is Filesystem and suite is WriteSuite:
             made = pytest.mark.usefixtures("_small")(made)
+        if driver is Filesystem and name not in BRIEF:
+            made = pytest.mark.wide(made)
         globals()[called] = made
     for pair in PAIRS:
         called = f"TestLayer{'And'.join(pair)}"
