@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from imgstore.backends.filesystem import FilesystemStore, copier, reader, stamp, walk
+from imgstore.backends.filesystem import FilesystemStore, copier, intake, reader, stamp, walk
 from imgstore.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
@@ -855,3 +855,27 @@ def test_what_is_not_empty_below_a_folder_stays(tmp_path, kept):
             put(store, "a")
         assert (tmp_path / "a/b/c").is_dir()
     assert kept != "link" or (tmp_path / "elsewhere").is_dir()
+
+
+@pytest.mark.parametrize("name", ["shake_128", "shake_256"])
+def test_a_digest_without_a_length_is_refused_before_the_source_is_read(tmp_path, name):
+    store, source = FilesystemStore(data_dir=tmp_path), io.BytesIO(DATA)
+    with pytest.raises(ValueError, match=f"a {name} digest has no length of its own"):
+        store.writer.put("a", source, digests={name: "00"})
+    with pytest.raises(ValueError, match="no length of its own"):
+        store.uploader.begin("a", 5, digests={name: "00"})
+    assert source.tell() == 0
+
+
+def test_a_hole_that_is_too_long_is_refused_before_it_is_hashed(tmp_path, monkeypatch):
+    class Endless(io.BytesIO):
+        def hole(self):
+            return 1 << 62
+
+    hashed = []
+    monkeypatch.setattr(intake.Digests, "update_zeros", lambda *arguments: hashed.append(arguments))
+    store = FilesystemStore(data_dir=tmp_path)
+    with pytest.raises(SourceChangedError, match="more bytes than the 5 promised"):
+        store.writer.put("a", Endless(), 5, digests={"sha256": "00"})
+    assert hashed == []
+    assert os.listdir(tmp_path) == []

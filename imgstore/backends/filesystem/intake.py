@@ -18,11 +18,17 @@ _ZEROS: Final = memoryview(bytes(RECEIVE))
 
 
 class Digests:
-    """The digests that an image must have. Raises: ValueError for an algorithm that `hashlib` lacks."""
+    """The digests that an image must have.
+
+    Raises: ValueError for an algorithm that `hashlib` lacks, or that has no length of its own.
+    """
 
     def __init__(self, expected: Mapping[str, str] | None) -> None:
         self.expected = dict(expected or {})
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in self.expected}
+        for name, value in self._hashes.items():
+            if not value.digest_size:
+                raise ValueError(f"a {name} digest has no length of its own; choose another, sha256 for one")
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         for each in self._hashes.values():
@@ -71,18 +77,22 @@ class Intake:
         """
         for piece in self._pieces():
             if isinstance(piece, int):
+                self._check_size(pending.written + piece)  # before hours are spent on hashing it
                 self.digests.update_zeros(piece, self._check)
                 pending.skip(piece)
             else:
                 self.digests.update(piece)
                 _write(pending, piece, thin=thin)
-            if self._size is not None and pending.written > self._size:
-                raise SourceChangedError(f"the source gave more bytes than the {self._size} promised")
+            self._check_size(pending.written)
         if self._size is not None and pending.written != self._size:
             raise SourceChangedError(
                 f"the source gave {pending.written} bytes where {self._size} were promised"
             )
         self.digests.check()
+
+    def _check_size(self, given: int) -> None:
+        if self._size is not None and given > self._size:
+            raise SourceChangedError(f"the source gave more bytes than the {self._size} promised")
 
     def _pieces(self) -> Iterator[bytes | int]:
         """Gives data, and the lengths of holes, in the order of the source."""

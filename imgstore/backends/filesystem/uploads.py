@@ -43,7 +43,10 @@ class FilesystemUploader:
     other. One part of an upload is written at a time; others wait.
 
     `complete` may be killed at any point and asked again, by another process too; for a week it gives the
-    answer that it gave first. Half-begun uploads and old answers are removed by the next `begin`.
+    answer that it gave first. Only if it was killed just when the image had its name, and the image was
+    deleted before it was asked again, it publishes it anew: abort the upload of an image that is deleted.
+
+    Half-begun uploads and old answers are removed by the next `begin`.
     """
 
     limits: UploadLimits = LIMITS
