@@ -175,7 +175,9 @@ class Recorder:
 
     def _fchmod(self, call: Any, file: int, mode: int) -> None:
         call()
-        self.log.append(Chmod(self._nodes[os.fstat(file).st_ino], mode))
+        found = os.fstat(file)
+        if not stat.S_ISDIR(found.st_mode):  # who may look into a folder is no matter of what is in it
+            self.log.append(Chmod(self._nodes[found.st_ino], mode))
 
     def _fsync(self, call: Any, file: int) -> None:
         self._sync("fsync", call, file)
