@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -19,6 +20,10 @@ import hypothesis
 import pytest
 
 from tests import canary
+
+# A shell ignores SIGINT for what it runs in the background, and so would every command that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The cases of the kit are read by people: their asserts explain themselves as a test's do.
 pytest.register_assert_rewrite("imgstore.testing")
