@@ -164,15 +164,16 @@ class RangeFile(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         """Gives `size` bytes, fewer only at the end of the image; all that is left for -1 or None.
 
-        Raises: as `readinto`.
+        Raises: as `readinto`. Memory: for a moment twice what it gives; `readinto` takes none.
         """
         if size is None or size < 0:
             return self.readall()
-        # Filled in place and handed out as it is; bytes(bytearray()) would hold an image's worth twice.
-        data = io.BytesIO(bytes(min(size, self._left)))
-        with data.getbuffer() as view:
+        # Not io.BytesIO, which would spare the copy: a view of its buffer that an error keeps in its traceback
+        # crashes the collector of CPython 3.12.
+        data = bytearray(min(size, self._left))
+        with memoryview(data) as view:
             self._read(view)
-        return data.getvalue()
+        return bytes(data)
 
     def readall(self) -> bytes:
         """Gives all that is left, with at most one request. Raises: as `readinto`; MemoryError."""
