@@ -168,7 +168,7 @@ class RangeFile(io.RawIOBase):
         """
         if size is None or size < 0:
             return self.readall()
-        # Not io.BytesIO, which would spare the copy: a view of its buffer that an error keeps in its traceback
+        # io.BytesIO would spare the copy; but a view of its buffer in the traceback of an error that is kept
         # crashes the collector of CPython 3.12.
         data = bytearray(min(size, self._left))
         with memoryview(data) as view:
