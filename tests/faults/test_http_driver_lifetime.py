@@ -10,8 +10,8 @@ import traceback
 
 import pytest
 
+from imgstore.backends._http.client import IDLE_LIMIT
 from imgstore.backends.http import HttpStore
-from imgstore.backends.http.client import IDLE_LIMIT
 from imgstore.errors import ImgstoreError, StorageIOError
 from imgstore.testing.server import ScriptedServer, Status
 

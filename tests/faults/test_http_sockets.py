@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from imgstore.backends.http.sockets import WatchedSocket
-from imgstore.backends.http.watch import Leash, Watch
+from imgstore.backends._http.sockets import WatchedSocket
+from imgstore.backends._http.watch import Leash, Watch
 from imgstore.clock import SYSTEM
 from imgstore.errors import OperationCancelledError
 from imgstore.model import NO_CALL

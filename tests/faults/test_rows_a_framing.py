@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from imgstore.backends.http.sockets import WatchedSocket
+from imgstore.backends._http.sockets import WatchedSocket
 from imgstore.errors import ProtocolViolationError, TruncatedError
 from imgstore.testing import server as wire
 from tests.faults import rows

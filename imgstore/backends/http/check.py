@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
+from imgstore.backends._http.address import Address
+from imgstore.backends._http.connection import Line, make_connection
+from imgstore.backends._http.dial import AddressInfo, dial, is_literal, look_up
+from imgstore.backends._http.failures import failure
+from imgstore.backends._http.proxy import Proxy
+from imgstore.backends._http.status import refusal
+from imgstore.backends._http.watch import Leash
 from imgstore.backends._http_range import Reply, http_date
-from imgstore.backends.http.address import Address
-from imgstore.backends.http.connection import Line, make_connection
-from imgstore.backends.http.dial import AddressInfo, dial, is_literal, look_up
-from imgstore.backends.http.failures import failure
-from imgstore.backends.http.proxy import Proxy
-from imgstore.backends.http.status import refusal
-from imgstore.backends.http.watch import Leash
 from imgstore.errors import (
     AuthenticationError,
     ImgstoreError,

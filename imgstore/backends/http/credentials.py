@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from imgstore.backends.http.address import Address
+from imgstore.backends._http.address import Address
 from imgstore.errors import ConfigError
 from imgstore.secret import Secret, SecretFile, reveal
 

@@ -7,6 +7,14 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from imgstore.backends._http.address import key_of, parse
+from imgstore.backends._http.body import Body, Sized, reading
+from imgstore.backends._http.client import Client, Exchange, TlsFiles
+from imgstore.backends._http.dial import AddressInfo, Resolve, system_resolve
+from imgstore.backends._http.failures import failure
+from imgstore.backends._http.proxy import Proxies
+from imgstore.backends._http.status import refusal
+from imgstore.backends._http.watch import Watch
 from imgstore.backends._http_range import (
     Reply,
     check_encoding,
@@ -19,19 +27,11 @@ from imgstore.backends._http_range import (
     range_header,
     unsatisfied,
 )
-from imgstore.backends.http.address import key_of, parse
-from imgstore.backends.http.body import Body, Sized, reading
-from imgstore.backends.http.client import Client, Exchange, TlsFiles
 from imgstore.backends.http.credentials import Headers, credentials
-from imgstore.backends.http.dial import AddressInfo, Resolve, system_resolve
-from imgstore.backends.http.failures import failure
 from imgstore.backends.http.options import OPTIONS
 from imgstore.backends.http.presign import UrlCommand
-from imgstore.backends.http.proxy import Proxies
 from imgstore.backends.http.redirect import RedirectPolicy, read_hosts
 from imgstore.backends.http.requester import Place, Requester
-from imgstore.backends.http.status import refusal
-from imgstore.backends.http.watch import Watch
 from imgstore.errors import BadReplyError, ConfigError, ImgstoreError, RangeNotSatisfiableError
 from imgstore.model import ANY, ByteRange, Call, ObjectInfo, Version
 from imgstore.secret import Secret, SecretFile
@@ -206,7 +206,7 @@ class HttpStore(Store):
         """
         exchange = self._requester().send("HEAD", key, _DIGESTS, watch)
         reply = exchange.reply
-        exchange.dismiss("HEAD")
+        exchange.dismiss()
         if reply.status != 200:
             if refused or reply.status < 300 or reply.status in _HEAD_REFUSED:
                 return None
@@ -222,7 +222,7 @@ class HttpStore(Store):
         """Judges a 416: an empty image read from 0, an offset behind the end, or nonsense."""
         reply = exchange.reply
         size = unsatisfied(reply)
-        exchange.dismiss("GET")
+        exchange.dismiss()
         if isinstance(version, str) and (reply.values("etag") or reply.values("last-modified")):
             check_version(reply, version)
         info = describe(reply, key, size)

@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Final, cast
 
-from imgstore.backends.http.address import Address, parse
-from imgstore.backends.http.sockets import wait
-from imgstore.backends.http.watch import SLICE, Watch
+from imgstore.backends._http.address import Address, parse
+from imgstore.backends._http.sockets import wait
+from imgstore.backends._http.watch import SLICE, Watch
 from imgstore.errors import (
     AuthenticationError,
     ConfigError,

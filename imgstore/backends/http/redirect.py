@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from imgstore.backends._http.address import PORTS, Address, redirected
 from imgstore.backends._http_range import Reply
-from imgstore.backends.http.address import PORTS, Address, redirected
 from imgstore.errors import UnsafeLocationError
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from imgstore.backends.http.address import Address
-from imgstore.backends.http.client import Client, Exchange, Request
+from imgstore.backends._http.address import Address
+from imgstore.backends._http.client import Client, Exchange, Request
+from imgstore.backends._http.dial import Resolve, is_literal, look_up
+from imgstore.backends._http.proxy import Proxies
+from imgstore.backends._http.watch import Watch
 from imgstore.backends.http.credentials import Credentials
-from imgstore.backends.http.dial import Resolve, is_literal, look_up
 from imgstore.backends.http.presign import Presigned, UrlCommand
-from imgstore.backends.http.proxy import Proxies
 from imgstore.backends.http.redirect import REDIRECTS, RedirectPolicy, Trail
-from imgstore.backends.http.watch import Watch
 from imgstore.errors import ConnectionLostError, NotFoundError, UnsafeLocationError
 
 LOG = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Requester:
             try:
                 trail.follow(reply)
             finally:
-                exchange.dismiss(method)
+                exchange.dismiss()
 
     def _check_behind_proxy(self, trail: Trail, watch: Watch) -> None:
         """Judges what a name stands for, as this machine sees it: behind a proxy the peer can't be asked."""

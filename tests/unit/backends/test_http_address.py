@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgstore.backends.http.address import key_of, parse, redirected
+from imgstore.backends._http.address import key_of, parse, redirected
 from imgstore.errors import ConfigError, UnsafeLocationError
 from imgstore.model import check_key
 from tests import canary

@@ -6,10 +6,10 @@ import ssl
 
 import pytest
 
+from imgstore.backends._http.body import Body, Chunked, Sized, Unproven, reading
+from imgstore.backends._http.head import Inlet
+from imgstore.backends._http.watch import Watch
 from imgstore.backends._http_range import Framing
-from imgstore.backends.http.body import Body, Chunked, Sized, Unproven, reading
-from imgstore.backends.http.head import Inlet
-from imgstore.backends.http.watch import Watch
 from imgstore.clock import SYSTEM
 from imgstore.errors import (
     BadReplyError,

@@ -6,7 +6,7 @@ from base64 import b64decode
 
 import pytest
 
-from imgstore.backends.http.address import parse
+from imgstore.backends._http.address import parse
 from imgstore.backends.http.credentials import basic, credentials, read_headers
 from imgstore.errors import ConfigError
 from tests import canary

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from imgstore.backends._http.head import HEAD_LIMIT, Inlet, parse_trailers, persists, read_head
 from imgstore.backends._http_range import Reply
-from imgstore.backends.http.head import HEAD_LIMIT, Inlet, parse_trailers, persists, read_head
 from imgstore.errors import BadReplyError, ConnectionLostError
 
 

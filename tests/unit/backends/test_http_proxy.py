@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imgstore.backends.http.address import parse
-from imgstore.backends.http.proxy import Proxies
+from imgstore.backends._http.address import parse
+from imgstore.backends._http.proxy import Proxies
 from imgstore.errors import ConfigError
 from tests import canary
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from imgstore.backends._http.address import parse
 from imgstore.backends._http_range import Reply
-from imgstore.backends.http.address import parse
 from imgstore.backends.http.redirect import REDIRECTS, RedirectPolicy, Trail, read_hosts, unsafe
 from imgstore.errors import BadReplyError, UnsafeLocationError
 from tests import canary

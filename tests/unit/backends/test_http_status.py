@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from imgstore.backends._http.status import REFUSALS, refusal, retry_after
 from imgstore.backends._http_range import Reply
-from imgstore.backends.http.status import REFUSALS, refusal, retry_after
 from imgstore.errors import (
     AuthenticationError,
     BadReplyError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgstore.backends.http.watch import SLICE, Watch
+from imgstore.backends._http.watch import SLICE, Watch
 from imgstore.errors import DeadlineExceededError, OperationCancelledError, TimedOutError
 from imgstore.model import Call, CancelToken
 

@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from imgstore.backends._http.address import Address
+from imgstore.backends._http.connection import Connection, Line, Payload, make_connection
+from imgstore.backends._http.dial import Resolve
+from imgstore.backends._http.head import persists
+from imgstore.backends._http.proxy import Proxy
+from imgstore.backends._http.sockets import WatchedContext, tls_context
+from imgstore.backends._http.watch import Leash, Watch
 from imgstore.backends._http_range import Framing, Reply, framing
-from imgstore.backends.http.address import Address
-from imgstore.backends.http.connection import Connection, Line, make_connection
-from imgstore.backends.http.dial import Resolve
-from imgstore.backends.http.head import persists
-from imgstore.backends.http.proxy import Proxy
-from imgstore.backends.http.sockets import WatchedContext, tls_context
-from imgstore.backends.http.watch import Leash, Watch
 from imgstore.clock import Clock
 from imgstore.errors import BadReplyError, ConfigError
 
@@ -41,8 +41,9 @@ class TlsFiles:
 class Request:
     """One request, to one server, over one connection.
 
-    Only a `pinned` one, whose reply must show a version, goes over a connection that served another before: a
-    stray reply that arrives there late is then refused, while an unpinned read would believe it.
+    Only a `pinned` one, whose reply must show what it belongs to (a version, a digest), goes over a
+    connection that served another before: a stray reply that arrives there late is then refused, while an
+    unpinned read would believe it.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Request:
     proxy: Proxy | None
     admit: Callable[[str], None] | None
     pinned: bool
+    payload: Payload | None = None
 
     @property
     def way(self) -> _Way:
@@ -60,12 +62,14 @@ class Request:
 class Exchange:
     """A request whose reply's head is there. Its connection belongs to it alone until `finish` or `drop`."""
 
-    def __init__(self, client: Client, way: _Way, connection: Connection, reply: Reply) -> None:
+    def __init__(self, client: Client, request: Request, connection: Connection, reply: Reply) -> None:
         self._client = client
-        self._way = way
+        self._way = request.way
         self._connection: Connection | None = connection
         self.inlet = connection.inlet
         self.reply = reply
+        # RFC 9112 §6.3: these have no body, whatever their fields say
+        self.bodiless = request.method == "HEAD" or reply.status in {204, 304}
 
     def finish(self) -> None:
         connection, self._connection = self._connection, None
@@ -76,10 +80,10 @@ class Exchange:
         else:
             connection.close()
 
-    def dismiss(self, method: str) -> None:
+    def dismiss(self) -> None:
         """Gives the connection up with the body unread; it is kept where there is no body."""
         with suppress(BadReplyError):
-            if method == "HEAD" or framing(self.reply) == Framing(chunked=False, length=0):
+            if self.bodiless or framing(self.reply) == Framing(chunked=False, length=0):
                 self.finish()
         self.drop()
 
@@ -122,14 +126,14 @@ class Client:
             headers = dict(request.headers)
             if forwarded and request.proxy is not None:
                 headers.update(request.proxy.headers)
-            reply = connection.ask(request.method, target, headers)
+            reply = connection.ask(request.method, target, headers, request.payload)
         except BaseException:
             if connection is not None:
                 connection.close()
             if reused:
                 self._forget(request.way)
             raise
-        return Exchange(self, request.way, connection, reply)
+        return Exchange(self, request, connection, reply)
 
     def keep(self, way: _Way, connection: Connection) -> None:
         """Takes a clean connection for later; closes it, and others, where there are too many."""

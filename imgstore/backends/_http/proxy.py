@@ -13,7 +13,7 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed lacks the
     proxy_bypass_environment,
 )
 
-from imgstore.backends.http.address import Address, parse
+from imgstore.backends._http.address import Address, parse
 from imgstore.secret import Secret
 
 _NAMED: Final = "the option 'proxy'"

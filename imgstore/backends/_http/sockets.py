@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Any, Final, TypeVar
 
-from imgstore.backends.http.watch import Leash, Watch
+from imgstore.backends._http.watch import Leash, Watch
 from imgstore.errors import TlsError
 
 T = TypeVar("T")

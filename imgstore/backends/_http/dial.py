@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from imgstore.backends.http.sockets import WatchedSocket, wait
-from imgstore.backends.http.watch import Leash, Watch
+from imgstore.backends._http.sockets import WatchedSocket, wait
+from imgstore.backends._http.watch import Leash, Watch
 from imgstore.errors import ConnectionLostError, ImgstoreError, TimedOutError
 
 # What `socket.getaddrinfo` gives, and who may give it in its place: a test, or an embedder's own resolver.

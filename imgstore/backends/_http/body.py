@@ -6,10 +6,10 @@ import re
 import ssl
 from typing import Final, Protocol
 
+from imgstore.backends._http.failures import failure
+from imgstore.backends._http.head import Inlet, parse_trailers
+from imgstore.backends._http.watch import Watch
 from imgstore.backends._http_range import NUMBER_LIMIT, Framing
-from imgstore.backends.http.failures import failure
-from imgstore.backends.http.head import Inlet, parse_trailers
-from imgstore.backends.http.watch import Watch
 from imgstore.errors import BadReplyError, ImgstoreError, TruncatedError
 
 # RFC 9112 §7.1.1: nothing uses chunk extensions; a line that does must still not be a way to fill memory.

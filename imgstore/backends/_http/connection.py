@@ -6,19 +6,23 @@ import http.client
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.util import Url
+from urllib3.util.wait import wait_for_read
 
+from imgstore.backends._http.address import Address
+from imgstore.backends._http.dial import Resolve, dial
+from imgstore.backends._http.head import Inlet, read_head
+from imgstore.backends._http.proxy import Proxy
+from imgstore.backends._http.sockets import WatchedContext
+from imgstore.backends._http.watch import Leash
 from imgstore.backends._http_range import Reply
-from imgstore.backends.http.address import Address
-from imgstore.backends.http.dial import Resolve, dial
-from imgstore.backends.http.head import Inlet, read_head
-from imgstore.backends.http.proxy import Proxy
-from imgstore.backends.http.sockets import WatchedContext
-from imgstore.backends.http.watch import Leash
 from imgstore.errors import AuthenticationError, BadReplyError, ConnectionLostError, UnavailableError
+
+# How much of a request's body must be taken within its time: 17 KiB a second of the default 15 s.
+_SLICE: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,23 @@ class Line:
     resolve: Resolve
     connect_timeout: float
     admit: Callable[[str], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The body of a request, in memory, and the seconds for each slice of it and for the reply after that."""
+
+    data: bytes | bytearray | memoryview
+    send_timeout: float
+    reply_timeout: float
+
+    @property
+    def late(self) -> str:
+        return f"the server took nothing for {self.send_timeout:g} seconds"
+
+    @property
+    def no_reply(self) -> str:
+        return f"the server did not begin its reply within {self.reply_timeout:g} seconds of the last byte"
 
 
 class Answer:
@@ -58,6 +79,7 @@ class Connection(HTTPConnection):
 
     line: Line
     inlet: Inlet
+    _spoiled = False
 
     def _new_conn(self) -> socket.socket:
         line = self.line
@@ -97,9 +119,14 @@ class Connection(HTTPConnection):
     def _answer(self, sock: socket.socket, **_: Any) -> Answer:
         return Answer(self.inlet)
 
-    def ask(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
-        """Sends a request without a body and gives the head of its reply."""
+    def ask(self, method: str, target: str, headers: Mapping[str, str], payload: Payload | None) -> Reply:
+        """Sends a request and gives the head of its reply, which may come before all of `payload` is sent.
+
+        The fields name the payload's length.
+        """
         self.request(method, target, headers=headers, preload_content=False, decode_content=False)
+        if payload is not None:
+            self._send_payload(payload)
         # past urllib3's getresponse: it parses the head a second time, with a body reader that is not used
         answer: Any = http.client.HTTPConnection.getresponse(self)
         answer.close()
@@ -109,7 +136,25 @@ class Connection(HTTPConnection):
     def is_clean(self) -> bool:
         """Whether nothing came in that no request asked for, and the peer has not hung up."""
         pending = getattr(self.sock, "pending", int)
-        return not self.inlet.pending and self.is_connected and not pending()
+        return not self._spoiled and not self.inlet.pending and self.is_connected and not pending()
+
+    def _send_payload(self, payload: Payload) -> None:
+        """Sends it until the server has it all, answers, or hangs up; why it did may stand in a reply."""
+        watch, view = self.line.leash.watch, memoryview(payload.data).cast("B")
+        # after the handshake a TLS server sends tickets, which look like a reply from here
+        answers_early = isinstance(self, PlainConnection)
+        self._spoiled = True
+        try:
+            for at in range(0, len(view), _SLICE):
+                if answers_early and wait_for_read(self.sock, timeout=0.0):
+                    break
+                watch.allow(payload.send_timeout, payload.late)
+                self.sock.sendall(view[at : at + _SLICE])
+            else:
+                self._spoiled = False
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        watch.allow(payload.reply_timeout, payload.no_reply)
 
 
 class PlainConnection(Connection):

@@ -1,0 +1,1 @@
+"""Requests over HTTP on watched sockets: what the drivers that speak it share."""
