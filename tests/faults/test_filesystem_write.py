@@ -16,7 +16,8 @@ import time
 
 import pytest
 
-from imgstore.backends.filesystem import FilesystemStore, copier, intake, reader, stamp, walk
+from imgstore.backends import _intake
+from imgstore.backends.filesystem import FilesystemStore, copier, reader, stamp, walk
 from imgstore.errors import (
     AlreadyExistsError,
     DeadlineExceededError,
@@ -873,7 +874,7 @@ def test_a_hole_that_is_too_long_is_refused_before_it_is_hashed(tmp_path, monkey
             return 1 << 62
 
     hashed = []
-    monkeypatch.setattr(intake.Digests, "update_zeros", lambda *arguments: hashed.append(arguments))
+    monkeypatch.setattr(_intake.Digests, "update_zeros", lambda *arguments: hashed.append(arguments))
     store = FilesystemStore(data_dir=tmp_path)
     with pytest.raises(SourceChangedError, match="more bytes than the 5 promised"):
         store.writer.put("a", Endless(), 5, digests={"sha256": "00"})

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from imgstore.backends._zeros import runs
 from imgstore.backends.filesystem import upload_log, walk
 from imgstore.backends.filesystem.directories import DataDirectory, Directories
 from imgstore.backends.filesystem.extents import extents_of
 from imgstore.backends.filesystem.locks import locked
 from imgstore.backends.filesystem.names import OWN, split
-from imgstore.backends.filesystem.sparse import runs
 from imgstore.backends.filesystem.upload_log import Replays, UploadState
 from imgstore.clock import Clock
 from imgstore.errors import NotFoundError, StorageIOError, StoreError, UploadLostError

@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from imgstore.backends._intake import RECEIVE, Digests
 from imgstore.backends.filesystem import upload_folder, upload_log, walk
 from imgstore.backends.filesystem.directories import DataDirectory
 from imgstore.backends.filesystem.failures import typed
-from imgstore.backends.filesystem.intake import RECEIVE, Digests
 from imgstore.backends.filesystem.names import split
 from imgstore.backends.filesystem.placing import Placing, folder_for
 from imgstore.backends.filesystem.upload_folder import DATA, UploadFolder

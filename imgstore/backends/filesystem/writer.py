@@ -6,16 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from imgstore.backends._intake import Digests, Intake
+from imgstore.backends._zeros import runs
 from imgstore.backends.filesystem import walk
 from imgstore.backends.filesystem.directories import DataDirectory
 from imgstore.backends.filesystem.failures import fail, typed
-from imgstore.backends.filesystem.intake import Digests, Intake
 from imgstore.backends.filesystem.names import split
 from imgstore.backends.filesystem.placing import Placing
 from imgstore.backends.filesystem.stamp import version_of
 from imgstore.errors import ImgstoreError, NotFoundError, VersionChangedError
 from imgstore.model import NO_CALL, Call, ObjectInfo
-from imgstore.publish import reap, sync_folder
+from imgstore.publish import PendingFile, reap, sync_folder
 from imgstore.store import Source
 
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,7 +56,7 @@ class FilesystemWriter:
             sparse = self._thin or intake.sparse
             place = self._placing.choose(key, size, overwrite=overwrite, sparse=sparse)
             with self._placing.pending(key, place, overwrite=overwrite, call=call) as image:
-                intake.fill(image.file, thin=self._thin)
+                _fill(image.file, intake, thin=self._thin)
                 return image.publish(image.file.written, intake.digests.expected)
         except (OSError, ImgstoreError) as exc:
             if exc is intake.failure:
@@ -75,6 +76,29 @@ class FilesystemWriter:
             # The one that readers see goes last: a failure on the way leaves them what they had.
             for place in reversed(holders):
                 _remove(place, folders, name, key, version if place is holders[0] else None)
+
+
+def _fill(pending: PendingFile, intake: Intake, *, thin: bool) -> None:
+    """Writes all that the source gives; a source's holes stay holes, with `thin` blocks of zeros too.
+
+    Raises: as `Intake.pieces` and `PendingFile.write`.
+    """
+    for piece in intake.pieces():
+        if isinstance(piece, int):
+            pending.skip(piece)
+        elif not thin:
+            pending.write(piece)
+        else:
+            _write_thin(pending, piece)
+
+
+def _write_thin(pending: PendingFile, piece: bytes) -> None:
+    for zero, start, stop in runs(bytes(piece), pending.written):
+        if zero:
+            pending.skip(stop - start)
+        else:
+            with memoryview(piece)[start:stop] as data:
+                pending.write(data)
 
 
 def _changed(key: str) -> VersionChangedError:

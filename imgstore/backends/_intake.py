@@ -1,4 +1,4 @@
-"""The source of a put on its way into a pending file."""
+"""The source of a put, read once, and judged by its size and digests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from imgstore.backends.filesystem.sparse import runs
 from imgstore.clock import Clock
 from imgstore.errors import DigestMismatchError, SourceChangedError, UnsupportedError
 from imgstore.model import Call
-from imgstore.publish import PendingFile
 from imgstore.store import Source
 
 RECEIVE: Final = 1 << 20  # one read of a source
@@ -69,25 +67,24 @@ class Intake:
         """Whether the source knows its holes."""
         return self._hole is not None
 
-    def fill(self, pending: PendingFile, *, thin: bool) -> None:
-        """Writes all that the source gives; a source's holes stay holes, with `thin` blocks of zeros too.
+    def pieces(self) -> Iterator[bytes | int]:
+        """Gives data, and the lengths of holes, in the order of the source; all of it is hashed.
 
-        Raises: SourceChangedError for another size than was promised, DigestMismatchError; as
-        `PendingFile.write`.
+        At the end size and digests are judged: whoever publishes what came takes the whole iterator.
+
+        Raises: SourceChangedError for another size than was promised, DigestMismatchError.
         """
+        given = 0
         for piece in self._pieces():
+            given += piece if isinstance(piece, int) else len(piece)
+            self._check_size(given)  # before hours are spent on hashing a hole
             if isinstance(piece, int):
-                self._check_size(pending.written + piece)  # before hours are spent on hashing it
                 self.digests.update_zeros(piece, self._check)
-                pending.skip(piece)
             else:
                 self.digests.update(piece)
-                _write(pending, piece, thin=thin)
-            self._check_size(pending.written)
-        if self._size is not None and pending.written != self._size:
-            raise SourceChangedError(
-                f"the source gave {pending.written} bytes where {self._size} were promised"
-            )
+            yield piece
+        if self._size is not None and given != self._size:
+            raise SourceChangedError(f"the source gave {given} bytes where {self._size} were promised")
         self.digests.check()
 
     def _check_size(self, given: int) -> None:
@@ -95,7 +92,6 @@ class Intake:
             raise SourceChangedError(f"the source gave more bytes than the {self._size} promised")
 
     def _pieces(self) -> Iterator[bytes | int]:
-        """Gives data, and the lengths of holes, in the order of the source."""
         while True:
             if hole := self._pass_hole():
                 yield hole
@@ -128,15 +124,3 @@ class Intake:
         except BaseException as exc:
             self.failure = exc
             raise
-
-
-def _write(pending: PendingFile, piece: bytes, *, thin: bool) -> None:
-    if not thin:
-        pending.write(piece)
-        return
-    for zero, start, stop in runs(bytes(piece), pending.written):
-        if zero:
-            pending.skip(stop - start)
-        else:
-            with memoryview(piece)[start:stop] as data:
-                pending.write(data)
