@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from imgstore.backends._http import connection
 from imgstore.backends._http.client import TlsFiles
 from imgstore.backends._http.transport import Transport
 from imgstore.errors import (
@@ -160,14 +161,16 @@ def test_a_reply_before_the_end_of_the_body_counts_and_ends_the_connection(trans
         assert transport._client()._idle == {}
 
 
-def test_a_reply_before_a_reset_counts(transport):
-    def serve(peer, connection):
-        connection.recv(100)
-        connection.sendall(BUSY)
-        connection.shutdown(socket.SHUT_RD)
+def test_a_reply_before_a_reset_counts(transport, monkeypatch):
+    monkeypatch.setattr(connection, "_SLICE", len(LARGE))  # the reply comes in the middle of one
+
+    def serve(peer, near):
+        near.recv(100)
+        near.sendall(BUSY)
+        near.shutdown(socket.SHUT_RD)
 
     with Peer(serve) as peer:
-        exchange = transport.send("PUT", peer.url, {}, watch=transport.watch(NO_CALL), body=BODY)
+        exchange = transport.send("PUT", peer.url, {}, watch=transport.watch(NO_CALL), body=LARGE)
         assert exchange.reply.status == 503
         exchange.drop()
 
