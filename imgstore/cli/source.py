@@ -18,6 +18,7 @@ from imgstore.store import Store
 from imgstore.stream import ByteStream
 
 if TYPE_CHECKING:
+    from imgstore.backends.filesystem import FilesystemStore
     from imgstore.transfer.sparse import SparseStream
 
 _RECEIVE_LIMIT = 20.0  # seconds; a longer stall window is for trickles, not for silence
@@ -27,13 +28,14 @@ _AS_THEY_ARE = ("token_file", "ca_file", "client_cert", "client_key", "proxy", "
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An image that can be read. `name` is short, for a bar."""
+    """An image that can be read. `name` is short, for a bar; `file` is the bare store of a path."""
 
     location: Location
     store: Store | None
     key: str
     call: Call
     name: str = field(default="-")
+    file: FilesystemStore | None = None
 
     def open(self, offset: int = 0, length: int | None = None) -> ByteStream | SparseStream:
         """Opens the bytes of a range, with their holes where these are known. Raises: as `Store.get`."""
@@ -78,14 +80,20 @@ def opened(
         check_named(location)
         yield Source(location, stores[location.store], location.key, call, location.name)
         return
+    driver: Store
+    file = None
     try:
-        driver, key, name = _url(location, given, terminal) if location.kind == "url" else _file(location)
+        if location.kind == "url":
+            driver, key, name = _url(location, given, terminal)
+        else:
+            driver = file = _file(location)
+            key, name = os.path.basename(os.path.realpath(location.text)), os.path.basename(location.text)
     except ConfigError as exc:
         exc.store = location.shown
         raise
     driver.store_id = location.shown
     with _layered(driver, given) as store:
-        yield Source(location, store, key, call, name)
+        yield Source(location, store, key, call, name, file)
 
 
 def check_named(location: Location) -> None:
@@ -116,7 +124,7 @@ def _layered(driver: Store, given: dict[str, Any]) -> Store:
     return build(driver, LayerSettings(**options.layer_settings(given)))
 
 
-def _file(location: Location) -> tuple[Store, str, str]:
+def _file(location: Location) -> FilesystemStore:
     from imgstore.backends.filesystem import FilesystemStore
 
     path = location.text
@@ -129,8 +137,7 @@ def _file(location: Location) -> tuple[Store, str, str]:
     else:
         _check_kind(path, found.st_mode)
     # A link that the user typed is followed; the store follows none.
-    folder, name = os.path.split(os.path.realpath(path))
-    return FilesystemStore(data_dir=folder), name, os.path.basename(path)
+    return FilesystemStore(data_dir=os.path.dirname(os.path.realpath(path)))
 
 
 def _check_kind(path: str, mode: int) -> None:

@@ -295,6 +295,49 @@ def test_a_file_is_copied_too(imgstore, folder):
         assert ran.told["received"] == N
 
 
+def test_the_kernel_copies_a_file_to_a_file(imgstore, folder, monkeypatch):
+    hole = 1 << 20
+    with open(folder / "a.img", "wb") as file:
+        file.write(IMAGE)
+        file.seek(hole, os.SEEK_CUR)
+        file.write(b"end")
+
+    def refused(*_):
+        raise AssertionError("the bytes passed through here")
+
+    monkeypatch.setattr(os, "preadv", refused)
+    ran = imgstore("cp", "a.img", "new.img", "--no-progress")
+    assert (ran.status, ran.out, ran.err) == (0, b"", "")
+    assert (folder / "new.img").read_bytes() == IMAGE + bytes(hole) + b"end"
+    assert (folder / "new.img").stat().st_blocks * 512 < N + hole
+    assert names(folder) == ["a.img", "new.img"]
+
+
+def test_a_file_that_changes_while_the_kernel_copies_it(imgstore, folder, monkeypatch):
+    (folder / "a.img").write_bytes(IMAGE)
+    real = os.copy_file_range
+
+    def copy_file_range(*args, **more):
+        os.utime(folder / "a.img", ns=(0, 0))
+        return real(*args, **more)
+
+    monkeypatch.setattr(os, "copy_file_range", copy_file_range)
+    ran = imgstore("cp", "a.img", "new.img")
+    assert ran.status == 5
+    assert ran.line == "'a.img' was written to while it was being read"
+    assert names(folder) == ["a.img"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--progress=json", "--limit-rate=1G", "--stall-timeout=9"])
+def test_who_looks_at_the_bytes_gets_them(imgstore, folder, monkeypatch, option):
+    (folder / "a.img").write_bytes(IMAGE)
+    seen, real = [], os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *args: seen.append(args) or real(*args))
+    assert imgstore("cp", "a.img", "new.img", option).status == 0
+    assert seen
+    assert (folder / "new.img").read_bytes() == IMAGE
+
+
 def test_a_file_that_changes_while_it_is_copied(imgstore, folder, monkeypatch):
     (folder / "a.img").write_bytes(IMAGE)
     real = os.preadv
@@ -304,7 +347,7 @@ def test_a_file_that_changes_while_it_is_copied(imgstore, folder, monkeypatch):
         return real(descriptor, buffers, at)
 
     monkeypatch.setattr(os, "preadv", preadv)
-    ran = imgstore("cp", "a.img", "new.img")
+    ran = imgstore("cp", "a.img", "new.img", "--limit-rate", "1G")
     assert ran.status == 5
     assert ran.line == "'a.img' was written to while it was being read (at byte 4194304)"
     assert names(folder) == ["a.img"]

@@ -53,27 +53,56 @@ class FilesystemCopier:
                     target_key, source.size, overwrite=overwrite, near=near, sparse=True
                 )
                 with self._placing.pending(target_key, place, overwrite=overwrite, call=call) as image:
-                    duplicate(source.descriptor, source.size, image.file, lambda: call.check(owner.clock))
-                    source.check_unchanged()
+                    duplicate(source, image.file, lambda _: call.check(owner.clock))
                     return image.publish(source.size, {})
 
+    def copy_out(
+        self, key: str, target: PendingFile, *, call: Call = NO_CALL, copied: Callable[[int], None]
+    ) -> ObjectInfo:
+        """Copies the image into a file that is pending anywhere; publishing it is the caller's.
 
-def duplicate(source: int, size: int, target: PendingFile, check: Callable[[], None]) -> None:
-    """Copies a file of `size` bytes; `check` is called every 64 MiB at the latest, and may end it.
+        `copied` is told the bytes as they get there, every 64 MiB at the latest.
 
-    Raises: StorageIOError where the source ends early; OSError; as `PendingFile.write`.
+        Raises: as `Store.get`, VersionChangedError among it, and `PendingFile.write`.
+        """
+        owner = self._placing.owner
+        owner._admit(key, call)
+
+        def step(count: int) -> None:
+            copied(count)
+            call.check(owner.clock)
+
+        with typed(owner, key):
+            _, descriptor = self._placing.directories.find(key)
+            with contextlib.closing(FileReader(descriptor, key)) as source:
+                source.pin(None, owner.clock, call)
+                duplicate(source, target, step)
+                return source.info
+
+
+def duplicate(origin: FileReader, target: PendingFile, step: Callable[[int], None]) -> None:
+    """Copies a whole file. `step` is told the bytes added, every 64 MiB at the latest, and may end it.
+
+    Raises: StorageIOError where the source ends early, VersionChangedError; OSError; as `PendingFile.write`.
     """
+    _duplicate(origin.descriptor, origin.size, target, step)
+    origin.check_unchanged()
+
+
+def _duplicate(source: int, size: int, target: PendingFile, step: Callable[[int], None]) -> None:
     if target.extend(lambda file: size if _clone(source, file) else 0) == size:
+        step(size)
         return
     for extent in extents_of(source, 0, size):
         start, stop = extent.range.start, extent.range.start + (extent.range.size or 0)
         if extent.kind == "hole":
             target.skip(stop - start)
+            step(stop - start)
             continue
         while start < stop:
-            check()
-            count = min(stop - start, _STEP)
-            start += _append(source, start, count, target)
+            count = _append(source, start, min(stop - start, _STEP), target)
+            start += count
+            step(count)
 
 
 def _clone(source: int, target: int) -> bool:
