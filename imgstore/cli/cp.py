@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgstore.cli.command import Command
-from imgstore.cli.configured import needed
+from imgstore.cli.configured import driver_of, needed
 from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import LOCATION, json_option, layer_settings, source_options
@@ -194,9 +194,16 @@ def _download(
 def _admit(store: Store, target: Location, call: Call, *, overwrite: bool) -> None:
     """Refuses a target that is taken before the image is moved: some stores tell only after that.
 
-    Raises: UnsupportedError for a store that is only read, AlreadyExistsError; as `Store.stat`.
+    Raises: UnsupportedError for a store that is only read, AlreadyExistsError; as `Store.stat`. ConfigError
+    for one in memory, with which the image would be gone when the command ends.
     """
+    from imgstore.backends.memory import MemoryStore
+
     check_named(target)
+    if isinstance(driver_of(store), MemoryStore):
+        raise ConfigError(
+            f"the store {target.store} is in the memory of this command alone; what is copied there is lost"
+        )
     if store.writer is None:
         raise UnsupportedError("the store is only read; it takes no images", store=target.store)
     if overwrite:

@@ -20,6 +20,7 @@ from imgstore.errors import (
     PermanentError,
     PermissionDeniedError,
     TransientError,
+    UnsupportedError,
 )
 from imgstore.model import Call
 from imgstore.steps import TEST_PREFIX, NotApplicableError, Step
@@ -28,6 +29,14 @@ from imgstore.store import Store
 LOG = logging.getLogger(__name__)
 
 _SIZE: Final = 64 << 10  # bytes written and read: more than one packet and one block, and no burden
+# After these a put has stored nothing, whatever was tried.
+_REFUSED: Final = (
+    AuthenticationError,
+    NoSpaceError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnsupportedError,
+)
 _CLEANING: Final = 10.0  # seconds for removing what was written, whatever the steps have used up
 
 
@@ -139,7 +148,11 @@ class Trial:
         data = secrets.token_bytes(_SIZE)
         digests = {"sha256": hashlib.sha256(data).hexdigest()}
         self._state = "unknown"
-        writer.put(self._test_key, io.BytesIO(data), len(data), digests=digests, call=call)
+        try:
+            writer.put(self._test_key, io.BytesIO(data), len(data), digests=digests, call=call)
+        except _REFUSED:
+            self._state = "nothing"
+            raise
         self._state = "written"
         with self._store.get(self._test_key, call=call) as stream:
             if stream.read() != data:
@@ -164,7 +177,13 @@ class Trial:
             raise NotApplicableError("the store does not say how much is left")
         if free == 0:
             raise NoSpaceError("no byte is left")
-        return f"{free} bytes ({free / (1 << 30):.1f} GiB) are free"
+        return f"{free} bytes{_rounded(free)} are free"
+
+
+def _rounded(size: int) -> str:
+    """Gives the size in brackets, in the largest unit of which there is one; nothing below 1 KiB."""
+    power = max(0, size.bit_length() - 1) // 10
+    return f" ({size / (1 << 10 * power):.1f} {'KMGTPE'[power - 1]}iB)" if power else ""
 
 
 def _advice(name: str) -> Callable[[ImgstoreError], str]:

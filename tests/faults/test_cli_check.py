@@ -156,7 +156,9 @@ def test_a_folder_that_is_not_there(imgstore, folder):
     told = {step["name"]: step for step in ran.told["steps"]}
     assert told["folder"]["result"] == "failed"
     assert "set create_data_dir" in told["folder"]["advice"]
+    assert {told[name]["result"] for name in ("list", "read", "write", "delete", "space")} == {"skipped"}
     assert ran.status == 1
+    assert "may be left" not in ran.err
     assert not (folder / "disks").exists()
 
 
@@ -193,6 +195,7 @@ def test_a_full_file_system(imgstore, folder):
         assert told["write"]["advice"].startswith("make room")
         assert told["delete"]["result"] == "skipped"
         assert names(folder / "disks") == ["filler"]
+        assert "may be left" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -450,6 +453,38 @@ def test_what_cannot_be_removed_is_named(capfdbinary, folder, monkeypatch):
     assert ran.status == 7
     (left,) = store.lister.list()
     assert f"imgstore: warning: '{left.key}' may be left in the store: the store refuses" in ran.err
+
+
+def test_what_was_refused_is_not_said_to_be_left(capfdbinary, folder, monkeypatch):
+    store = MemoryStore()
+    opened_as(monkeypatch, store)
+
+    def refuse(*args, **options):
+        raise errors.PermissionDeniedError("the store refuses")
+
+    monkeypatch.setattr(store.writer, "put", refuse)
+    monkeypatch.setattr(store.writer, "delete", refuse)
+    ran = run_here(capfdbinary, "check", "mine", "--json")
+    assert failed(ran)["name"] == "write"
+    assert "may be left" not in ran.err
+
+
+@pytest.mark.parametrize(
+    "free, said",
+    [
+        (1, "1 bytes are free"),
+        (1023, "1023 bytes are free"),
+        (1024, "1024 bytes (1.0 KiB) are free"),
+        (3 << 29, "1610612736 bytes (1.5 GiB) are free"),
+        (1 << 60, "1152921504606846976 bytes (1.0 EiB) are free"),
+    ],
+)
+def test_how_much_is_free(capfdbinary, folder, monkeypatch, free, said):
+    store = MemoryStore()
+    opened_as(monkeypatch, store)
+    monkeypatch.setattr(store.space, "free", lambda **_: free)
+    told = run_here(capfdbinary, "check", "mine", "--json").told
+    assert told["steps"][-1]["said"] == said
 
 
 def test_a_store_that_gives_back_something_else(capfdbinary, folder, monkeypatch):

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from imgstore.backends.filesystem import FilesystemStore
 from imgstore.backends.memory import MemoryStore
 from imgstore.cli import configured
 from imgstore.config import Stores
@@ -276,7 +277,8 @@ def test_a_digest_that_does_not_match_publishes_nothing(folder, capfdbinary, mon
             opened = super()._open(key, start, stop, version, call)
             return type(opened)(opened.raw, self._stat(key, call), opened.range)
 
-    liar, target = Liar(), MemoryStore()
+    (folder / "target").mkdir()
+    liar, target = Liar(), FilesystemStore(data_dir=str(folder / "target"))
     liar.store_id, target.store_id = "liar", "target"
     with open("a.img", "rb") as source:
         liar.writer.put("a", source)
@@ -688,3 +690,11 @@ def _seconds(*argv):
     began = time.monotonic()
     assert run(*argv).status == 0
     return time.monotonic() - began
+
+
+def test_a_copy_into_memory_would_be_lost(imgstore, folder):
+    (folder / "imgstore.conf").write_text("[imgstore]\nenabled_stores = mine:memory\n")
+    (folder / "a.img").write_bytes(b"image")
+    ran = imgstore("--config-file", folder / "imgstore.conf", "cp", folder / "a.img", "mine:a.img")
+    assert ran.status == 2
+    assert ran.line.endswith("is in the memory of this command alone; what is copied there is lost")

@@ -14,8 +14,10 @@ from imgstore.steps import NotApplicableError, Step
 
 
 def steps(directories: Iterable[DataDirectory]) -> list[Step]:
-    """Gives a step for each directory; none is vital, as images in the others can still be read."""
-    return [Step("folder", partial(_look, each), partial(_advise, each), vital=False) for each in directories]
+    """Gives a step for each directory; it is vital where it is the only one."""
+    found = list(directories)
+    alone = len(found) == 1
+    return [Step("folder", partial(_look, each), partial(_advise, each), vital=alone) for each in found]
 
 
 def _look(directory: DataDirectory, _: Call) -> str:
