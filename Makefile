@@ -15,7 +15,7 @@ PY := $(VENV)/bin/python
 help:
 	@echo "make demo       watch images arrive intact over connections that break"
 	@echo "make test       lint, types and every test that needs no outside server"
-	@echo "make test-real  the tests against real servers (installs nginx-light by apt if it may)"
+	@echo "make test-real  the tests against real servers (installs them by apt and pip where it may)"
 	@echo "make lint       ruff, import-linter, mypy --strict"
 	@echo "make soak       mutants and long runs: minutes to hours"
 	@echo "make bench      speed beside curl, rclone, requests, glance_store ... (installs them where it may)"
@@ -39,7 +39,7 @@ test: lint
 
 # One at a time: the tests stop and start servers that others would be reading from.
 test-real: venv
-	@tools/real-servers
+	@tools/real-servers "$(VENV)"
 	$(PY) -m pytest tests/real $(ARGS)
 	$(PY) -m pytest -n $(JOBS) -m wide tests/conformance $(ARGS) || [ $$? -eq 5 ]
 
@@ -64,4 +64,4 @@ sample: venv
 clean:
 	rm -rf build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
-	for each in "$(VENV)" .venv-3.*; do if [ -e "$$each/pyvenv.cfg" ]; then rm -rf "$$each"; fi; done
+	for each in "$(VENV)" .venv-3.* .venv-servers; do if [ -e "$$each/pyvenv.cfg" ]; then rm -rf "$$each"; fi; done

@@ -153,8 +153,8 @@ def test_kill_9_and_restart_in_mid_read(nginx, image, prefix):
     store, key = store_at(nginx.url(prefix, image))
     with store, store.get(key, call=call) as stream:
         head = stream.read(1 << 20)
-        nginx.kill9()
-        nginx.start()
+        nginx.kill9("nginx")
+        nginx.up("nginx")
         assert hashlib.sha256(head + b"".join(bytes(view) for view in stream.chunks())).hexdigest() == WHOLE
     assert Counter(event.kind for event in events)["resumed"] == 1
     proof = sum(event.count for event in events if event.kind == "refetched")
@@ -166,8 +166,8 @@ def test_kill_9_and_a_slow_restart_in_mid_read(nginx, image):
     store, key = store_at(nginx.url("files", image))
     with store, store.get(key) as stream:
         head = stream.read(1 << 20)
-        nginx.kill9()
-        threading.Timer(1.0, nginx.start).start()
+        nginx.kill9("nginx")
+        threading.Timer(1.0, nginx.up, ["nginx"]).start()
         assert hashlib.sha256(head + b"".join(bytes(view) for view in stream.chunks())).hexdigest() == WHOLE
 
 
@@ -176,8 +176,8 @@ def test_sigstop_beyond_the_stall_window(nginx, image):
     store, key = store_at(nginx.url("files", image))
     with store, store.get(key, call=call) as stream:
         head = stream.read(1 << 20)
-        nginx.pause()
-        wake = threading.Timer(2.0, nginx.cont)
+        nginx.pause("nginx")
+        wake = threading.Timer(2.0, nginx.cont, ["nginx"])
         wake.start()
         body = b"".join(bytes(view) for view in stream.chunks())
         wake.join()
@@ -193,8 +193,8 @@ def test_replaced_in_mid_read(nginx, image, prefix):
     with store, store.get(key) as stream:
         head = stream.read(1 << 20)
         nginx.put(image, DATA[::-1])
-        nginx.kill9()
-        nginx.start()
+        nginx.kill9("nginx")
+        nginx.up("nginx")
         with pytest.raises(VersionChangedError) as raised:
             for piece in stream.chunks():
                 head += bytes(piece)
@@ -209,8 +209,8 @@ def test_replaced_in_mid_read_without_validators(nginx, image):
     with store, store.get(key) as stream:
         head = stream.read(1 << 20)
         nginx.put(image, bytes(changed))
-        nginx.kill9()
-        nginx.start()
+        nginx.kill9("nginx")
+        nginx.up("nginx")
         with pytest.raises(VersionChangedError):
             for piece in stream.chunks():
                 head += bytes(piece)
@@ -230,8 +230,8 @@ def test_deleted_in_mid_read(nginx, image):
     with store, store.get(key) as stream:
         stream.read(1 << 20)
         (nginx.root / image).unlink()
-        nginx.kill9()
-        nginx.start()
+        nginx.kill9("nginx")
+        nginx.up("nginx")
         with pytest.raises(NotFoundError) as raised:
             digest_of(stream)
     assert raised.value.offset >= 1 << 20
@@ -302,8 +302,8 @@ def test_kill_9_and_restart_in_mid_read_over_tls(nginx, image):
     store, key = store_at(nginx.tls_url("files", image), ca_file=str(nginx.ca))
     with store, store.get(key) as stream:
         head = stream.read(1 << 20)
-        nginx.kill9()
-        nginx.start()
+        nginx.kill9("nginx")
+        nginx.up("nginx")
         assert hashlib.sha256(head + b"".join(bytes(view) for view in stream.chunks())).hexdigest() == WHOLE
 
 
@@ -324,7 +324,7 @@ def test_an_old_file_without_etag_is_pinned_by_its_date(nginx, image):
     with store, store.get(key, call=call) as stream:
         assert stream.info.version is not None
         stream.read(1 << 20)
-        nginx.kill9()
-        nginx.start()
+        nginx.kill9("nginx")
+        nginx.up("nginx")
         digest_of(stream)
     assert received(events) == SIZE

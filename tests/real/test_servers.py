@@ -112,27 +112,27 @@ def slow(nginx: Any, image: str) -> Any:
 
 
 def test_kill9_cuts_and_start_brings_back_the_same_ports(nginx: Any, image: str, slow: Any) -> None:
-    nginx.kill9()
+    nginx.kill9("nginx")
     assert receive(slow) < len(DATA)
     with pytest.raises(urllib3.exceptions.NewConnectionError):
         ask(nginx.url("files", image))
-    nginx.start()
+    nginx.up("nginx")
     assert ask(nginx.url("files", image)).data == DATA
 
 
 def test_pause_is_silence_until_cont(nginx: Any, slow: Any) -> None:
-    nginx.pause()
+    nginx.pause("nginx")
     slow.settimeout(0.5)
     # What was under way before the pause may still arrive.
     with pytest.raises(TimeoutError):
         receive(slow)
-    nginx.cont()
+    nginx.cont("nginx")
     slow.settimeout(5)
     assert slow.recv(1)
 
 
 def test_a_server_left_killed_or_paused_is_up_for_the_next_test(nginx: Any) -> None:
-    nginx.pause()
+    nginx.pause("nginx")
 
 
 def test_and_it_is(nginx: Any, image: str) -> None:
@@ -149,7 +149,7 @@ def test_a_replaced_file_leaves_open_connections_their_bytes(nginx: Any) -> None
 
 
 def test_stop_ends_every_process(nginx: Any) -> None:
-    master = int((nginx.folder / "nginx.pid").read_text())
+    master = int((nginx.folder / "run" / "nginx.pid").read_text().split()[0])
     nginx.stop()
     end = time.monotonic() + 5
     while os.path.exists(f"/proc/{master}") and time.monotonic() < end:

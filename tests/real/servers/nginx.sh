@@ -1,13 +1,7 @@
 #!/usr/bin/env bash
-# A real nginx on 127.0.0.1, with everything it writes in one folder. Needs no root.
+# A real nginx. daemons.sh says what it is told, and how: nginx.sh start DIR ...
 #
-#   nginx.sh start FOLDER    makes the folder at the first call; does nothing if it runs
-#   nginx.sh stop FOLDER
-#   nginx.sh kill9 FOLDER    SIGKILL, master and workers: open connections are cut
-#   nginx.sh pause FOLDER    SIGSTOP, workers: open connections fall silent, new ones are taken by the kernel
-#   nginx.sh cont FOLDER
-#
-# FOLDER/settings then names PORT, TLS_PORT and MTLS_PORT. The files in FOLDER/www are served under:
+# The files in DIR/www are served under:
 #   /files/         ranges, strong ETag, Last-Modified
 #   /norange/       Range is ignored: 200, no Accept-Ranges
 #   /noetag/        Last-Modified only
@@ -15,76 +9,49 @@
 #   /novalidators/  neither ETag nor Last-Modified
 #   /nolength/      chunked: no Content-Length, no ETag, no ranges
 #   /ratelimited/   256 KiB/s after the first 64 KiB
-#   /auth/          basic credentials, "user" and the password in NGINX_PASSWORD at the first start
+#   /auth/          basic credentials, "user" and SERVER_PASSWORD
 #   /redirect/      302 to /files/
 #   /503/ (Retry-After: 1)   /403/   /flaky/ (about half are 503)
-# TLS_PORT speaks TLS with a certificate from FOLDER/tls/ca.pem; MTLS_PORT also wants the client's
-# (FOLDER/tls/client.pem and client.key).
-set -euo pipefail
-export PATH=$PATH:/usr/sbin:/sbin
+# TLS_PORT speaks TLS with a certificate from DIR/tls/ca.pem; MTLS_PORT also wants the client's
+# (DIR/tls/client.pem and client.key).
+# shellcheck disable=SC2034 # read by daemons.sh
+DAEMONS=nginx
+# shellcheck source-path=SCRIPTDIR source=daemons.sh
+. "$(dirname "$(realpath "$0")")/daemons.sh"
+# shellcheck source=tls.sh
+. "$here/tls.sh"
 
-die() {
-    echo "nginx.sh: $*" >&2
-    exit 1
-}
+need() { need_programs "apt-get install nginx-light openssl" nginx openssl; }
 
-[ $# -eq 2 ] || die "usage: nginx.sh start|stop|kill9|pause|cont FOLDER"
-folder=$(realpath -m "$2")
-conf=$folder/nginx.conf
-
-# The id in the file counts only while it is this folder's nginx: ids are given out again.
-master() {
-    local id
-    id=$(cat "$folder/nginx.pid" 2>/dev/null) || return 1
-    tr '\0' ' ' 2>/dev/null <"/proc/${id:-none}/cmdline" | grep -qF -- "$conf" || return 1
-    echo "$id"
-}
-
-workers() { cat "/proc/$1/task/$1/children" 2>/dev/null || true; }
-
-answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-# Gives the first of three free ports in a row, below the kernel's range for outgoing connections (32768
-# on): while nginx is killed, nobody's client socket takes the ports it will come back on.
-free_ports() {
+make() {
     local port
-    while
-        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-        answers "$port" || answers $((port + 1)) || answers $((port + 2))
-    do :; done
-    echo "$port"
-}
-
-certificates() {
-    local tls=$folder/tls name
-    mkdir -p "$tls"
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=imgstore test CA" \
-        -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign \
-        -keyout "$tls/ca.key" -out "$tls/ca.pem"
-    for name in server client; do
-        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
-            -keyout "$tls/$name.key" -out "$tls/$name.csr"
-        openssl x509 -req -in "$tls/$name.csr" -CA "$tls/ca.pem" -CAkey "$tls/ca.key" -CAcreateserial -days 30 \
-            -extfile <(echo "subjectAltName=IP:127.0.0.1,DNS:localhost") -out "$tls/$name.pem"
-    done
+    port=$(free_ports 3)
+    printf 'PORT=%s\nTLS_PORT=%s\nMTLS_PORT=%s\n' "$port" $((port + 1)) $((port + 2)) >"$folder/settings"
+    cat >"$folder/env" <<EOF
+export NGINX_URL=http://127.0.0.1:$port
+export NGINX_TLS_URL=https://127.0.0.1:$((port + 1))
+export NGINX_MTLS_URL=https://127.0.0.1:$((port + 2))
+EOF
+    mkdir -p "$folder/www" "$folder/tmp"
+    certificates "$folder/tls" server client 2>>"$folder/log/openssl.out"
+    printf 'user:%s\n' "$(openssl passwd -apr1 -stdin <<<"$password")" >"$folder/htpasswd"
+    configure "$port" $((port + 1)) $((port + 2)) >"$folder/nginx.conf"
 }
 
 configure() {
     local www=$folder/www tls=$folder/tls root_user=
     # The workers of a master that runs as root would drop to a user who can't read the folder.
     [ "$(id -u)" -ne 0 ] || root_user="user root;"
-    PORT=$(free_ports)
-    TLS_PORT=$((PORT + 1)) MTLS_PORT=$((PORT + 2))
-    printf 'PORT=%s\nTLS_PORT=%s\nMTLS_PORT=%s\n' "$PORT" "$TLS_PORT" "$MTLS_PORT" >"$folder/settings"
-    cat >"$conf" <<EOF
+    cat <<EOF
 $root_user
+daemon off;
 worker_processes 2;
-pid "$folder/nginx.pid";
-error_log "$folder/error.log" warn;
+pid "$folder/run/nginx.own";
+error_log "$folder/log/error.log" warn;
 events { worker_connections 512; }
 http {
     default_type application/octet-stream;
-    access_log "$folder/access.log";
+    access_log "$folder/log/access.log";
     client_body_temp_path "$folder/tmp/body";
     proxy_temp_path "$folder/tmp/proxy";
     fastcgi_temp_path "$folder/tmp/fastcgi";
@@ -96,8 +63,8 @@ http {
     ssl_certificate_key "$tls/server.key";
     split_clients "\$request_id" \$unlucky { 50% 1; * 0; }
     server {
-        listen 127.0.0.1:$PORT;
-        listen 127.0.0.1:$TLS_PORT ssl;
+        listen 127.0.0.1:$1;
+        listen 127.0.0.1:$2 ssl;
         location /files/ { alias "$www/"; }
         location /norange/ { alias "$www/"; max_ranges 0; }
         location /noetag/ { alias "$www/"; etag off; }
@@ -115,7 +82,7 @@ http {
         location / { return 404; }
     }
     server {
-        listen 127.0.0.1:$MTLS_PORT ssl;
+        listen 127.0.0.1:$3 ssl;
         ssl_client_certificate "$tls/ca.pem";
         ssl_verify_client on;
         location /files/ { alias "$www/"; }
@@ -124,69 +91,10 @@ http {
 EOF
 }
 
-launch() { nginx -c "$conf" -p "$folder" -e "$folder/error.log" </dev/null >>"$folder/output.log" 2>&1; }
+# shellcheck disable=SC2034 # COMMAND is daemons.sh's to read, here and below
+run() { COMMAND=(nginx -c "$folder/nginx.conf" -p "$folder" -e "$folder/log/error.log"); }
 
-start() {
-    ! master >/dev/null || return 0
-    if [ ! -e "$folder/ready" ]; then
-        mkdir -p "$folder/www" "$folder/tmp"
-        certificates 2>>"$folder/output.log"
-        printf 'user:%s\n' "$(openssl passwd -apr1 -stdin <<<"${NGINX_PASSWORD:?}")" >"$folder/htpasswd"
-        # Between choosing ports and listening on them, somebody else may: then other ports.
-        for _ in 1 2 3 4 5; do
-            configure
-            launch && touch "$folder/ready" && break
-        done
-        [ -e "$folder/ready" ] || die "nginx did not start: see $folder/output.log"
-    else
-        . "$folder/settings"
-        launch || die "nginx did not start: see $folder/output.log"
-    fi
-    for _ in $(seq 200); do
-        if answers "$PORT" && master >/dev/null; then return 0; fi
-        sleep 0.02
-    done
-    die "nginx does not answer: see $folder/error.log"
-}
+# The master listens first and then makes its workers; it is they who answer.
+ready() { await 10 nginx answers nginx "$PORT" /redirect/; }
 
-# Gone is what the caller may rely on: the port is free and no connection lives.
-await_end() {
-    local id
-    for _ in $(seq 250); do
-        for id; do
-            if [ -e "/proc/$id" ] && ! grep -q '^State:.Z' "/proc/$id/status" 2>/dev/null; then
-                sleep 0.02
-                continue 2
-            fi
-        done
-        return 0
-    done
-    return 1
-}
-
-stop() {
-    local id family
-    id=$(master) || return 0
-    family=$(workers "$id")
-    # A stopped process would not see the signal that ends it.
-    kill -CONT $family 2>/dev/null || true
-    kill -TERM "$id" 2>/dev/null || true
-    await_end "$id" $family || kill -KILL "$id" $family 2>/dev/null || true
-}
-
-case $1 in
-start) start ;;
-stop) stop ;;
-kill9)
-    id=$(master) || die "not running"
-    family=$(workers "$id")
-    kill -KILL "$id" $family
-    await_end "$id" $family || die "nginx outlived SIGKILL"
-    rm -f "$folder/nginx.pid"
-    ;;
-pause | cont)
-    id=$(master) || die "not running"
-    if [ "$1" = pause ]; then kill -STOP $(workers "$id"); else kill -CONT $(workers "$id"); fi
-    ;;
-*) die "no such command: $1" ;;
-esac
+main "$@"

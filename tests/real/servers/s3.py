@@ -1,0 +1,43 @@
+"""What S3 is reached by, whoever serves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class S3:
+    """An endpoint and a user's keys; `ca` is the file that vouches for it, where it speaks TLS."""
+
+    url: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    ca: Path | None = None
+
+    region = "us-east-1"
+
+    def client(self) -> Any:
+        """Gives a client of boto3's, which neither retries nor sends checksums that radosgw refuses.
+
+        It is for what a test does beside its subject, and closed by `close()`.
+        """
+        import boto3
+        from botocore.config import Config
+
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            verify=str(self.ca) if self.ca else None,
+            config=Config(
+                s3={"addressing_style": "path"},
+                retries={"total_max_attempts": 1},
+                # Over TLS they would be a trailer, to which radosgw 16 answers MissingContentLength.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
