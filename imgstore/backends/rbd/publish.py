@@ -1,0 +1,229 @@
+"""How an image gets its name, and how it loses it.
+
+Ceph renames an image in steps, of which the first makes the new name, and fails where there is one. So a name
+is given to one image only, and a reader finds there nothing or all of it. To replace an image takes two
+renames: the old one first gets a name that readers of its key also look for (`names.replaced`), so that at
+every moment, also where the process is killed, they find the old image or the new one.
+
+All functions block; each may be killed at any point and called again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from imgstore.backends.rbd import draft, names
+from imgstore.backends.rbd.bindings import Image
+from imgstore.backends.rbd.connection import Connection
+from imgstore.backends.rbd.failures import number_of
+from imgstore.backends.rbd.pins import snapshot
+from imgstore.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InUseError,
+    LockedError,
+    NotFoundError,
+    UnpinnableError,
+    VersionChangedError,
+)
+
+LOG = logging.getLogger(__name__)
+
+_LOCK: Final = "imgstore.naming"
+# Seconds: naming takes 0.1; a process that was killed at it holds others up for this long.
+_LOCK_SECONDS: Final = 30
+_LOCK_PAUSE: Final = 0.03
+
+
+def check_free(connection: Connection, key: str) -> None:
+    """Returns where no image has the name of `key`. Raises: AlreadyExistsError."""
+    for name in (names.name_of(key), names.replaced(key)):
+        if id_at(connection, name) is not None:
+            raise AlreadyExistsError(f"there is an image {key!r}")
+
+
+def publish(connection: Connection, image_id: str, name: str, key: str, *, overwrite: bool) -> None:
+    """Gives the complete image, which is called `name` now, the name of `key`.
+
+    Raises: ConflictError without `overwrite` where another has it; InUseError where what is to be replaced
+    has clones.
+    """
+    target, aside = names.name_of(key), names.replaced(key)
+    with _naming(connection):
+        holder = id_at(connection, target)
+        if holder == image_id:
+            _complete_rename(connection, name, target)
+        else:
+            taken = holder is not None or id_at(connection, aside) is not None
+            if taken and not overwrite:
+                raise ConflictError(f"another writer stored an image {key!r} first")
+            if holder is not None:
+                _set_aside(connection, key)
+            connection.rbd.rename(connection.pool, name, target)
+        left = _taken(connection, aside) if overwrite else None
+    if left is not None:
+        _remove(connection, left)
+
+
+def delete(connection: Connection, key: str, version: str | None) -> None:
+    """Removes the image of `key`: first its name, then its snapshot and its objects.
+
+    Raises: NotFoundError, VersionChangedError; UnpinnableError for what is no image of ours; InUseError for
+    one that is open elsewhere, has other snapshots, or has clones and may not go to the trash.
+    """
+    with _naming(connection):
+        own = (names.name_of(key), names.replaced(key))
+        name = next((each for each in own if id_at(connection, each) is not None), None)
+        if name is None:
+            raise NotFoundError(f"there is no image {key!r}")
+        with _open(connection, name) as image:
+            _check_deletable(connection, image, version)
+            if _has_clones(connection, image):
+                _check_trash(connection, key)
+        left = _taken(connection, name)
+    if left is not None:
+        _remove(connection, left)
+
+
+def id_at(connection: Connection, name: str) -> str | None:
+    """Gives the id of the image of that name, None where there is none."""
+    try:
+        image = connection.open(name)
+    except Exception as exc:
+        if number_of(exc) == errno.ENOENT:
+            return None
+        raise
+    try:
+        return image.id()
+    finally:
+        connection.close(image)
+
+
+@contextlib.contextmanager
+def _naming(connection: Connection) -> Iterator[None]:
+    """Lets one at a time give and take names in the pool, by a lock on the object of all names.
+
+    `rbd_rename` looks for the new name and then makes it: two at once would both succeed.
+
+    Raises: LockedError where others have the lock for longer than `op_timeout`.
+    """
+    pool, cookie = connection.pool, secrets.token_hex(8)
+    limit = time.monotonic() + connection.settings.op_timeout
+    while True:
+        try:
+            pool.lock_exclusive("rbd_directory", _LOCK, cookie, "imgstore gives a name", _LOCK_SECONDS)
+            break
+        except connection.bindings.rados.ObjectBusy as exc:
+            if time.monotonic() > limit:
+                raise LockedError("others have been naming images in this pool all the time") from exc
+            time.sleep(random.uniform(0.5, 1.5) * _LOCK_PAUSE)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(connection.bindings.rados.Error):  # it ends by itself
+            pool.unlock("rbd_directory", _LOCK, cookie)
+
+
+def _complete_rename(connection: Connection, name: str, target: str) -> None:
+    """Completes a rename that was cut short: `target` leads to the image, but the directory may not say so.
+
+    The object `rbd_id.NAME` holds the id of the image NAME; the directory has the reverse as well. A rename
+    makes the new object, changes the directory, and removes the old object.
+    """
+    with _open(connection, target) as image:
+        listed = image.get_name()
+    if listed != target:
+        connection.pool.remove_object(f"rbd_id.{target}")
+        connection.rbd.rename(connection.pool, name, target)
+    elif name != target and id_at(connection, name) is not None:
+        connection.pool.remove_object(f"rbd_id.{name}")
+
+
+def _set_aside(connection: Connection, key: str) -> None:
+    """Gives the image of `key` the name under which readers find it until the next one has its own.
+
+    Raises: InUseError for one that has clones, unless it may go to the trash then.
+    """
+    target, aside = names.name_of(key), names.replaced(key)
+    with _open(connection, target) as image:
+        if _has_clones(connection, image):
+            _check_trash(connection, key)
+        image.metadata_set(draft.KEY, key)
+    left = _taken(connection, aside)  # by one that was killed
+    connection.rbd.rename(connection.pool, target, aside)
+    if left is not None:
+        _remove(connection, left)
+
+
+def _taken(connection: Connection, name: str) -> str | None:
+    """Takes an image's name from it for good, and gives the one it has now; None where there is none."""
+    if id_at(connection, name) is None:
+        return None
+    left = names.gone()
+    connection.rbd.rename(connection.pool, name, left)
+    return left
+
+
+def _remove(connection: Connection, left: str) -> None:
+    """Removes an image that has lost its name; one that has clones goes to the trash.
+
+    What cannot be removed now, as somebody has it open, is told by `uploads` and left to `abort`.
+    """
+    try:
+        with _open(connection, left) as image:
+            clones = _has_clones(connection, image)
+        if clones:
+            connection.rbd.trash_move(connection.pool, left, 0)
+        else:
+            draft.remove(connection, left)
+    except Exception as exc:
+        if number_of(exc) != errno.EBUSY:
+            raise
+        LOG.warning("the image %r has lost its name, and stays in the pool as it is in use: %s", left, exc)
+
+
+def _check_deletable(connection: Connection, image: Image, version: str | None) -> None:
+    settings = connection.settings
+    snap = snapshot(image, settings.snapshot)
+    if snap is None:
+        raise UnpinnableError(
+            f"the image has no snapshot {settings.snapshot!r}: it is no image of this store's, and is kept"
+        )
+    if version is not None and f"{image.id()}-{snap['id']}" != version:
+        raise VersionChangedError("the image is not the version that was to be deleted any more")
+    others = [str(each["name"]) for each in image.list_snaps() if each["name"] != settings.snapshot]
+    if others:
+        raise InUseError(f"the image has other snapshots: {', '.join(others[:5])}")
+    if len(list(image.watchers_list())) > 1:  # one is ours
+        raise InUseError("another process has the image open")
+
+
+def _has_clones(connection: Connection, image: Image) -> bool:
+    if snapshot(image, connection.settings.snapshot) is None:
+        return False
+    image.set_snap(connection.settings.snapshot)
+    try:
+        return bool(list(image.list_children()))
+    finally:
+        image.set_snap(None)
+
+
+def _check_trash(connection: Connection, key: str) -> None:
+    if not connection.settings.trash_in_use:
+        raise InUseError(f"the image {key!r} has clones; flatten or remove them, or set trash_in_use")
+
+
+@contextlib.contextmanager
+def _open(connection: Connection, name: str) -> Iterator[Image]:
+    image = connection.open(name, writable=True)
+    try:
+        yield image
+    finally:
+        connection.close(image)
