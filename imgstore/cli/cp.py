@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +18,7 @@ from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
-from imgstore.cli.source import Source, check_idle, check_named, check_output, opened
+from imgstore.cli.source import Source, check_idle, check_named, check_output, layered, opened, service
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -108,7 +109,7 @@ def _check(source: Location, target: Location, given: dict[str, Any], terminal: 
         raise ConfigError(
             f"{target.shown}: copies go to a path or -, or into a store; this version does not write to URLs"
         )
-    if target.kind == "store":
+    if target.kind in {"store", "service"}:
         if source == target:
             raise ConfigError(f"{source.shown} and {target.shown} are one image; there is nothing to copy")
     elif target.kind == "standard":
@@ -139,13 +140,16 @@ def _copy(
         origin = stack.enter_context(
             opened(source, given, terminal, stores, json_events(mode, terminal, report))
         )
-        if target.kind != "store":
+        if target.kind not in {"store", "service"}:
             out = stack.enter_context(_target(target, origin.call, overwrite=given["force"]))
             stack.enter_context(shown(report, terminal, mode, origin.name))
             bare = origin.file if target.kind == "path" and _leaves_bytes_alone(given) else None
             _download(origin, target, out, report, digest=given["as_json"], bare=bare)
             return
-        store = stores[target.store]
+        if target.kind == "store":
+            store = stores[target.store]
+        else:
+            store, target = _service(target, given, stack)
         inside = origin.store is store and store.copier is not None
         if inside:
             check_idle(given, f"a copy inside the store {source.store}, which moves no bytes through here")
@@ -155,6 +159,13 @@ def _copy(
             _copy_inside(store, origin, target.key, report, overwrite=given["force"])
         else:
             _upload(store, origin, target.key, report, overwrite=given["force"], digest=given["as_json"])
+
+
+def _service(target: Location, given: dict[str, Any], stack: ExitStack) -> tuple[Store, Location]:
+    """Gives the store that a URL leads to, and the place with its key."""
+    driver, key = service(target)
+    driver.store_id = target.shown
+    return stack.enter_context(layered(driver, given)), replace(target, store=target.shown, key=key)
 
 
 def _leaves_bytes_alone(given: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from imgstore.errors import ConfigError, redact_url
@@ -20,9 +20,14 @@ _STORE = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")  # what a configuration takes 
 _ABSENT = {
     "s3": "this version has no S3 driver; a presigned https:// URL of the object works",
     "swift": "this version has no Swift driver; a temporary https:// URL of the object works",
-    "rbd": "this version has no Ceph RBD driver; `rbd export IMAGE - | imgstore cp - FILE` works",
     "ftp": "FTP is not supported; use an http:// or https:// URL, or fetch it and give the path",
     "file": "files are named by their path, without file://",
+}
+
+# The drivers that a URL leads to, beside that of web servers; their endpoint and credentials are those that
+# the service's own tools would use.
+SERVICES: Final = {
+    "rbd": "imgstore.backends.rbd:RbdStore",
 }
 
 
@@ -30,19 +35,29 @@ _ABSENT = {
 class Location:
     """A place by kind: `text` is the path or URL, `shown` what messages call it: no secret is in it.
 
+    A `url` is a web server's, a `service` that of one of SERVICES.
+
     One in a store has the store's name and a key, which may be empty or the beginning of one. Until the store
     is known to be configured, `shown` may be a URL without its scheme, and is not to be shown.
     """
 
-    kind: Literal["path", "url", "standard", "store"]
+    kind: Literal["path", "url", "service", "standard", "store"]
     text: str
     shown: str
     store: str = ""
     key: str = ""
 
     @property
+    def scheme(self) -> str:
+        """The scheme of a URL, in small letters."""
+        return self.text.partition(":")[0].lower()
+
+    @property
     def name(self) -> str:
         """The last part of it, as a file would be called; empty where there is none."""
+        if self.kind == "service":
+            path = urlsplit(self.text).path
+            return unquote((path.partition("@")[0] if self.scheme == "rbd" else path).rpartition("/")[2])
         if self.kind == "url":
             return unquote(urlsplit(self.text).path.rpartition("/")[2])
         if self.kind == "store":
@@ -85,6 +100,9 @@ def same_file(one: str, other: str) -> bool:
 
 
 def _url(text: str, scheme: str) -> Location:
+    if scheme in SERVICES:
+        parts = urlsplit(text)
+        return Location("service", text, f"{scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
     shown = redact_url(text)
     if scheme not in {"http", "https"}:
         known = "the schemes are http:// and https://; a file is named by its path"

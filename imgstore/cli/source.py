@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgstore.cli import options
-from imgstore.cli.location import Location
+from imgstore.cli.location import SERVICES, Location
 from imgstore.cli.output import Terminal
 from imgstore.errors import ConfigError, NotFoundError, UnsafeLocationError
 from imgstore.model import Call, Event, ObjectInfo
@@ -68,7 +69,7 @@ def opened(
     """
     used = [name for name in options.URL_OPTIONS if given[name]]
     if location.kind != "url" and used:
-        raise ConfigError(f"--{_flag(used[0])} is for URLs; {location.shown} is none")
+        raise ConfigError(f"--{_flag(used[0])} is for http and https; {location.shown} is neither")
     terminal.where = location.shown
     call = Call(observe=observe)
     if given["timeout"] is not None:
@@ -85,6 +86,9 @@ def opened(
     try:
         if location.kind == "url":
             driver, key, name = _url(location, given, terminal)
+        elif location.kind == "service":
+            driver, key = service(location)
+            name = location.name
         else:
             driver = file = _file(location)
             key, name = os.path.basename(os.path.realpath(location.text)), os.path.basename(location.text)
@@ -92,8 +96,15 @@ def opened(
         exc.store = location.shown
         raise
     driver.store_id = location.shown
-    with _layered(driver, given) as store:
+    with layered(driver, given) as store:
         yield Source(location, store, key, call, name, file)
+
+
+def service(location: Location) -> tuple[Store, str]:
+    """Gives the driver of the service that a URL leads to, and the key there. Raises: ConfigError."""
+    module, _, name = SERVICES[location.scheme].partition(":")
+    driver: tuple[Store, str] = getattr(importlib.import_module(module), name).at(location.text)
+    return driver
 
 
 def check_named(location: Location) -> None:
@@ -118,7 +129,8 @@ def _standard(location: Location, given: dict[str, Any], terminal: Terminal, cal
     return Source(location, None, "-", call)
 
 
-def _layered(driver: Store, given: dict[str, Any]) -> Store:
+def layered(driver: Store, given: dict[str, Any]) -> Store:
+    """Gives `driver` in the layers that the options ask for."""
     from imgstore.stack import LayerSettings, build
 
     return build(driver, LayerSettings(**options.layer_settings(given)))

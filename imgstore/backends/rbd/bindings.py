@@ -143,8 +143,8 @@ def load() -> Bindings:
 def _absent(missing: Iterable[str]) -> str:
     python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return (
-        f"this {python} has no module {' and '.join(map(repr, missing))}; no package index has "
-        "Ceph's. The packages python3-rados and python3-rbd of Debian, Ubuntu and the RPM distributions bring "
-        "them for the distribution's own Python; a virtualenv of that sees them if it is made with "
+        f"this {python} has no module {' and '.join(map(repr, missing))}, and no package index has Ceph's. "
+        "The packages python3-rados and python3-rbd of Debian, Ubuntu and the RPM distributions bring them "
+        "for the distribution's own Python; a virtualenv of that sees them if it is made with "
         "--system-site-packages, or if rados.*.so and rbd.*.so are linked into its site-packages"
     )

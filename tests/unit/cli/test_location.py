@@ -93,7 +93,6 @@ def test_an_unknown_store_names_the_known_ones():
         ("s3://bucket/key", "no S3 driver; a presigned https:// URL"),
         ("S3://bucket/key", "no S3 driver"),
         ("swift://container/object", "no Swift driver; a temporary https:// URL"),
-        ("rbd://pool/image@snap", "`rbd export IMAGE - | imgstore cp - FILE`"),
         ("ftp://host/x", "FTP is not supported; use an http"),
         ("file:///images/../../etc/shadow", "named by their path, without file://"),
         ("gopher://host/x", "the schemes are http:// and https://"),
