@@ -1,0 +1,70 @@
+"""The digests of a manifest: which algorithms may prove a chunk, and one digest a chunk, kept compactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, overload
+
+from imgstore.errors import ManifestError
+
+ENTRY_LIMIT: Final = 16 << 20  # chunks of one image: 64 TiB of 4 MiB each; their SHA-256 take 512 MiB
+
+# What a chunk may be proven by, and the bytes of each digest. The order is that of preference where a file
+# offers several: the strongest last.
+ALGORITHMS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
+# Two different chunks with one MD5 or SHA-1 can be made on a desk: those prove against accidents alone.
+STRONG: Final = frozenset({"sha256", "sha384", "sha512"})
+
+
+class ChunkDigests(Sequence[bytes]):
+    """The digests of all chunks in their order: a sequence of `bytes` over one object of count times width.
+
+    Immutable, picklable, usable from any thread. Memory: `width` bytes a chunk.
+
+    Raises: ManifestError where `data` is no whole number of digests of `width` bytes.
+
+    >>> digests = ChunkDigests(bytes(range(64)), 32)
+    >>> len(digests), digests[1][0]
+    (2, 32)
+    """
+
+    __slots__ = ("data", "width")
+
+    data: bytes
+    width: int
+
+    def __init__(self, data: bytes, width: int) -> None:
+        if width < 1 or len(data) % width:
+            raise ManifestError(f"{len(data)} bytes are no whole number of digests of {width} bytes")
+        self.data = bytes(data)
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.data) // self.width
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[bytes, ...]: ...
+    def __getitem__(self, index: int | slice) -> bytes | tuple[bytes, ...]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return tuple(self._digest(number) for number in numbers)
+        return self._digest(numbers)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._digest(number) for number in range(len(self)))
+
+    def _digest(self, number: int) -> bytes:
+        return self.data[number * self.width : (number + 1) * self.width]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ChunkDigests):
+            return NotImplemented
+        return self.width == other.width and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash((self.width, self.data))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} digests of {self.width} bytes>"
