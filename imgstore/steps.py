@@ -23,13 +23,14 @@ class Step:
 
     `run` proves it and says in one line what it found. It raises an ImgstoreError for what is wrong, and
     NotApplicableError. `advise` says in one line what would help against such an error. After a `vital` step
-    that failed, those behind it make no sense.
+    that failed, those behind it make no sense. One that `writes` is left out where nothing may be written.
     """
 
     name: str
     run: Callable[[Call], str]
     advise: Callable[[ImgstoreError], str]
     vital: bool = True
+    writes: bool = False
 
 
 @runtime_checkable

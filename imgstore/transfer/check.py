@@ -68,6 +68,9 @@ def check(
             if broken:
                 yield Outcome(step.name, "skipped", f"{broken} failed")
                 continue
+            if step.writes and not write:
+                yield Outcome(step.name, "skipped", "no writing was asked for")
+                continue
             outcome = _tried(step, store, Call().within(seconds, clock=store.clock))
             yield outcome
             if step.vital and outcome.result == "failed":

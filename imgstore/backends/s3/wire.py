@@ -1,0 +1,313 @@
+"""Requests: botocore builds, signs and parses them, and our own connections carry them.
+
+botocore announces each request to the handlers of `before-send` (Boto3 documentation, "Extensibility guide"),
+and takes what one of them returns for the response. So its own HTTP client is never used, and cancellation,
+deadlines, silence, TLS and proxies are those of `Transport`. Its retries are off.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from imgstore.backends._http.client import Exchange
+from imgstore.backends._http.transport import Transport
+from imgstore.backends._http.watch import Watch
+from imgstore.backends._http_range import Reply
+from imgstore.backends.s3.credentials import Chain, Credentials, Keys
+from imgstore.backends.s3.refusals import STALE, refused
+from imgstore.clock import Clock
+from imgstore.errors import AuthenticationError, ConfigError, StoreError
+from imgstore.model import Call
+from imgstore.stream import RawReader
+
+# botocore logs requests whole at DEBUG, session token and signature included.
+_TALKATIVE: Final = ("auth", "awsrequest", "endpoint", "hooks", "parsers", "regions", "retryhandler", "utils")
+# Not for a server that answers while the body is on its way: Transport sees any answer, and asks for none.
+_DROPPED: Final = frozenset({"expect"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the service is, as botocore takes it."""
+
+    endpoint_url: str | None
+    region: str | None
+    addressing: str
+    profile: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to a request: its head, and what botocore read in its document."""
+
+    reply: Reply
+    document: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Errand:
+    """One request, from the thread that makes it to the handler that botocore calls in the same thread."""
+
+    call: Call
+    pinned: bool
+    streams: bool = False
+    patience: float | None = None
+    keys: Keys | None = None
+    reply: Reply | None = None
+    opened: tuple[Exchange, Watch] | None = None
+
+
+class Piece(io.RawIOBase):
+    """A body in the caller's memory, which botocore passes on and never reads."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        return len(self.view) if whence == io.SEEK_END else offset
+
+    def tell(self) -> int:
+        return 0
+
+
+class _Whole(io.BytesIO):
+    """A body that was read, in the form that botocore's response takes it."""
+
+    def stream(self, **_: Any) -> Any:
+        yield self.read()
+
+
+class Wire:
+    """The client of one store, one for each process, made at its first request. Callable from any thread."""
+
+    def __init__(
+        self, place: Place, transport: Transport, clock: Clock, credentials: Credentials | None
+    ) -> None:
+        self._place = place
+        self._transport = transport
+        self._clock = clock
+        self._given = credentials
+        self._clients: dict[int, _Client] = {}
+        self._making: dict[int, threading.Lock] = {}
+
+    def ask(
+        self,
+        operation: str,
+        call: Call,
+        *,
+        pinned: bool = False,
+        patience: float | None = None,
+        **arguments: Any,
+    ) -> Answer:
+        """Makes one request and gives its answer; a `memoryview` as Body is sent from where it is.
+
+        `pinned` as in `Transport.send`; `patience` is the seconds from the last byte sent to the reply.
+
+        Raises: the error that `refusals` has for the reply; as `Transport.send`.
+        """
+        answer, _ = self._ask(operation, _Errand(call, pinned, patience=patience), arguments)
+        return answer
+
+    def open(self, call: Call, *, pinned: bool, **arguments: Any) -> tuple[Answer, Exchange, Watch]:
+        """Makes a GetObject whose body is still to be read, by `Transport.stream`; the caller ends it."""
+        answer, opened = self._ask("GetObject", _Errand(call, pinned, streams=True), arguments)
+        if opened is None:
+            raise answer.reply.bad(f"status {answer.reply.status}, which answers no question that was asked")
+        return answer, *opened
+
+    def stream(self, exchange: Exchange, limit: int | None, watch: Watch) -> RawReader:
+        """Gives the body of what `open` gave, as `Transport.stream` does."""
+        return self._transport.stream(exchange, limit, watch)
+
+    def region(self) -> str | None:
+        """Gives the region that requests are signed for, wherever botocore found it."""
+        return self._client().region
+
+    def address(self) -> str:
+        """Gives the URL of the service, wherever botocore found it."""
+        return self._client().endpoint_url
+
+    def keys(self) -> Keys:
+        """Gives the credentials as they are now. Raises: as `Wire.ask`."""
+        return self._client().credentials.current()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _ask(
+        self, operation: str, errand: _Errand, arguments: dict[str, Any]
+    ) -> tuple[Answer, tuple[Exchange, Watch] | None]:
+        client = self._client()
+        if isinstance(body := arguments.get("Body"), memoryview):
+            arguments["Body"] = Piece(body)
+            arguments["ContentLength"] = body.nbytes
+        try:
+            return self._once(client, operation, errand, arguments)
+        except AuthenticationError as exc:
+            # Another program may have renewed the keys since: once more, if there are others by now.
+            watch = self._transport.watch(errand.call)
+            if errand.keys is None or not client.credentials.renewed(errand.keys, watch.pause):
+                raise
+            logging.getLogger(__name__).debug("the credentials were renewed after: %s", exc)
+            return self._once(client, operation, errand, arguments)
+
+    def _once(
+        self, client: _Client, operation: str, errand: _Errand, arguments: dict[str, Any]
+    ) -> tuple[Answer, tuple[Exchange, Watch] | None]:
+        from botocore.exceptions import ClientError
+
+        client.errands.now = errand
+        try:
+            document = client.operations[operation](**arguments)
+        except ClientError as exc:
+            raise self._refused(errand, exc.response) from None
+        except BaseException:
+            if errand.opened is not None:
+                errand.opened[0].drop()
+            raise
+        finally:
+            client.errands.now = None
+        if errand.reply is None:
+            raise ConfigError("botocore made no request; this version of it cannot be used")
+        return Answer(errand.reply, document), errand.opened
+
+    def _refused(self, errand: _Errand, response: Mapping[str, Any]) -> StoreError:
+        code = str(response.get("Error", {}).get("Code", ""))
+        reply = errand.reply or Reply(1, 0)
+        if not code.isalnum() and not code.startswith("KMS."):
+            code = ""
+        if code.isdigit():  # botocore puts the status there where a reply has no document
+            code = ""
+        error = refused(reply, code, now=self._clock.time())
+        if isinstance(error, AuthenticationError) and code not in STALE and reply.status != 401:
+            errand.keys = None  # other keys would not help
+        return error
+
+    def _client(self) -> _Client:
+        pid = os.getpid()
+        client = self._clients.get(pid)
+        if client is None:
+            # a lock for each process: one that a fork left locked belongs to the parent
+            with self._making.setdefault(pid, threading.Lock()):
+                client = self._clients.get(pid) or _Client(self._place, self._given, self._carry)
+                self._clients = {pid: client}
+        return client
+
+    def _carry(self, errand: _Errand, request: Any) -> Any:
+        """Sends what botocore prepared, and gives the response in its own form."""
+        headers = {
+            name: value.decode("latin-1") if isinstance(value, bytes) else str(value)
+            for name, value in request.headers.items()
+            if name.lower() not in _DROPPED
+        }
+        body = request.body
+        if isinstance(body, Piece):
+            body = body.view
+        elif isinstance(body, str):
+            body = body.encode()
+        elif body is None and request.method in {"PUT", "POST"}:
+            body = b""
+        watch = self._transport.watch(errand.call)
+        exchange = self._transport.send(
+            request.method,
+            request.url,
+            headers,
+            watch=watch,
+            body=body,
+            pinned=errand.pinned,
+            reply_timeout=errand.patience,
+        )
+        errand.reply = reply = exchange.reply
+        if errand.streams and reply.status in {200, 206}:
+            errand.opened = exchange, watch
+            return _response(request.url, reply, b"")
+        return _response(request.url, reply, self._transport.read(exchange, watch))
+
+
+class _Client:
+    """botocore's client, with the operations by their API names."""
+
+    def __init__(self, place: Place, given: Credentials | None, carry: Callable[[_Errand, Any], Any]) -> None:
+        """Reads botocore's models, which takes a tenth of a second, and asks nobody for credentials.
+
+        Raises: ConfigError where botocore is missing; what botocore raises for options that make no sense.
+        """
+        try:
+            from botocore.config import Config
+            from botocore.session import Session
+        except ImportError as exc:
+            raise ConfigError("the S3 driver needs botocore: pip install 'imgstore[s3]' brings it") from exc
+        for name in _TALKATIVE:
+            _quieten(f"botocore.{name}")
+        session = Session(profile=place.profile)
+        resolver = session.get_component("credential_provider")
+        find = resolver.load_credentials
+        self.credentials: Credentials = given or Chain(find)
+        self.errands = threading.local()
+        session.register_component("credential_provider", _Resolver(self._keys))
+        client = session.create_client(
+            "s3",
+            region_name=place.region,
+            endpoint_url=place.endpoint_url,
+            config=Config(
+                signature_version="s3v4",
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": place.addressing, "payload_signing_enabled": False},
+                # the driver brings its own, as headers: no trailer, which radosgw and others refuse
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                user_agent_extra="imgstore",
+            ),
+        )
+        client.meta.events.register("before-send.s3", lambda request, **_: carry(self.errands.now, request))
+        self.region: str | None = client.meta.region_name
+        self.endpoint_url: str = client.meta.endpoint_url
+        methods = client.meta.method_to_api_mapping
+        self.operations = {api: getattr(client, method) for method, api in methods.items()}
+
+    def _keys(self) -> Keys:
+        keys = self.credentials.current()
+        errand = getattr(self.errands, "now", None)
+        if errand is not None:
+            errand.keys = keys
+        return keys
+
+
+class _Resolver:
+    """Stands where botocore looks for credentials once, and has it look again at each request."""
+
+    def __init__(self, keys: Callable[[], Keys]) -> None:
+        self.get_frozen_credentials = keys
+        self.method = "imgstore"
+        self.account_id = None
+
+    def load_credentials(self) -> _Resolver:
+        return self
+
+    def get_deferred_property(self, _: str) -> Callable[[], None]:
+        return lambda: None
+
+
+def _response(url: str, reply: Reply, content: bytes) -> Any:
+    from botocore.awsrequest import AWSResponse, HeadersDict
+
+    return AWSResponse(url, reply.status, HeadersDict(reply.fields), _Whole(content))
+
+
+def _quieten(name: str) -> None:
+    logger = logging.getLogger(name)
+    if _spares_debug not in logger.filters:
+        logger.addFilter(_spares_debug)
+
+
+def _spares_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
