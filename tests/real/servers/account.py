@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Account:
         from swiftclient.client import Connection
 
         v3 = {"project_name": self.project, "user_domain_name": "Default", "project_domain_name": "Default"}
-        return Connection(
+        connection = Connection(
             self.auth,
             self.user,
             self.key,
@@ -37,3 +38,12 @@ class Account:
             os_options=v3 if self.project else {},
             cacert=str(self.ca) if self.ca else None,
         )
+        close = connection.close
+
+        def closed() -> None:
+            close()
+            # requests' session forgets its connections; urllib3 ends them when they are collected.
+            gc.collect()
+
+        connection.close = closed
+        return connection

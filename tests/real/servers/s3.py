@@ -7,6 +7,15 @@ from pathlib import Path
 from typing import Any
 
 
+def close_after(request: Any, **context: Any) -> None:
+    """Asks the server to close the connection after its reply.
+
+    A client's `close` forgets its connections, but urllib3 ends them only when the last reply that came by
+    them is collected, and a record in pytest's log may hold that.
+    """
+    request.headers["Connection"] = "close"
+
+
 @dataclass(frozen=True)
 class S3:
     """An endpoint and a user's keys; `ca` is the file that vouches for it, where it speaks TLS."""
@@ -26,7 +35,7 @@ class S3:
         import boto3
         from botocore.config import Config
 
-        return boto3.session.Session().client(
+        client = boto3.session.Session().client(
             "s3",
             endpoint_url=self.url,
             aws_access_key_id=self.access_key,
@@ -41,3 +50,5 @@ class S3:
                 response_checksum_validation="when_required",
             ),
         )
+        client.meta.events.register("before-send.s3", close_after)
+        return client

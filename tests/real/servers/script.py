@@ -23,18 +23,16 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 def traces(folder: Path) -> list[str]:
-    """Gives what there is of a server in `folder`: the folder itself, and processes that know of it."""
+    """Gives what there is of a server in `folder`: the folder itself, and processes that work on it."""
     found = [str(folder)] if folder.exists() else []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = os.readlink(process / "cwd")
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            where = os.readlink(process / "cwd").removesuffix(" (deleted)")
         except OSError:
             continue  # ended, or a stranger's
-        if process.name != str(os.getpid()) and (
-            f"{folder}/" in f"{words}/ {where}/" or f"{folder} " in words
-        ):
-            found.append(f"process {process.name}: {words.strip()}")
+        if any(f"{folder}/" in f"{word}/" for word in [*words, where]) and process.name != str(os.getpid()):
+            found.append(f"process {process.name}: {' '.join(words).strip()}")
     return found
 
 
