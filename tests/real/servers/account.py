@@ -28,22 +28,33 @@ class Account:
         """
         from swiftclient.client import Connection
 
-        v3 = {"project_name": self.project, "user_domain_name": "Default", "project_domain_name": "Default"}
-        connection = Connection(
-            self.auth,
-            self.user,
-            self.key,
-            retries=0,
-            auth_version="3" if self.project else "1",
-            os_options=v3 if self.project else {},
-            cacert=str(self.ca) if self.ca else None,
-        )
+        session = self._session() if self.project else None
+        ca = str(self.ca) if self.ca else None
+        connection = Connection(self.auth, self.user, self.key, retries=0, cacert=ca, session=session)
         close = connection.close
 
         def closed() -> None:
             close()
-            # requests' session forgets its connections; urllib3 ends them when they are collected.
+            if session:
+                session.session.close()
+            # requests forgets its connections; urllib3 ends them when they are collected.
             gc.collect()
 
         connection.close = closed
         return connection
+
+    def _session(self) -> Any:
+        # By itself swiftclient asks keystoneclient, by arguments that are deprecated there.
+        from keystoneauth1.identity import v3
+        from keystoneauth1.session import Session
+
+        return Session(
+            v3.Password(
+                self.auth,
+                username=self.user,
+                password=self.key,
+                user_domain_name="Default",
+                project_name=self.project,
+                project_domain_name="Default",
+            )
+        )
