@@ -231,7 +231,6 @@ def _create(connection: Connection, plan: Plan) -> Image:
     connection.rbd.create(connection.pool, name, plan.size or 0, **_layout(connection))
     try:
         image = connection.open(name, writable=True)
-        image.metadata_set(KEY, plan.key)
         image.metadata_set(PLAN, json.dumps(asdict(plan)))
     except BaseException:
         with contextlib.suppress(Exception):

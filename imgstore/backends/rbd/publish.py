@@ -95,15 +95,11 @@ def delete(connection: Connection, key: str, version: str | None) -> None:
 def id_at(connection: Connection, name: str) -> str | None:
     """Gives the id of the image of that name, None where there is none."""
     try:
-        image = connection.open(name)
-    except Exception as exc:
-        if number_of(exc) == errno.ENOENT:
-            return None
-        raise
-    try:
-        return image.id()
-    finally:
-        connection.close(image)
+        # Its length in four bytes, then itself; to open the image for it takes some five times as long.
+        data = connection.pool.read(f"rbd_id.{name}")
+    except connection.bindings.rados.ObjectNotFound:
+        return None
+    return data[4 : 4 + int.from_bytes(data[:4], "little")].decode()
 
 
 @contextlib.contextmanager

@@ -249,8 +249,9 @@ def _is_left(name: str, meta: Mapping[str, str], found: Sequence[str]) -> bool:
 
 def _upload(left: Own) -> Upload:
     plan = draft.plan_of(left.meta)
-    key = left.meta.get(KEY, "")
-    return Upload(left.image_id, key, left.created if plan is None else plan.started)
+    if plan is None:
+        return Upload(left.image_id, left.meta.get(KEY, ""), left.created)
+    return Upload(left.image_id, plan.key, plan.started)
 
 
 def _remove(session: Session, name: str) -> None:
