@@ -1,0 +1,67 @@
+"""What the verify layer makes of the facets: no hole is believed that the manifest does not prove."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Final, Literal
+
+from imgstore.manifest import Manifest
+from imgstore.model import NO_CALL, ByteRange, Call, Extent
+from imgstore.store import Extents
+
+_ZEROS: Final = bytes(1 << 20)
+
+
+class VerifiedExtents:
+    """Tells as a hole only what the manifest says is zeros; what else the store calls one has to be read."""
+
+    def __init__(self, inner: Extents, find: Callable[[str, Call], Manifest | None]) -> None:
+        self._inner = inner
+        self._find = find
+
+    def extents(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        version: str | None = None,
+        call: Call = NO_CALL,
+    ) -> Iterator[Extent]:
+        manifest = self._find(key, call)
+        for extent in self._inner.extents(key, start=start, stop=stop, version=version, call=call):
+            if manifest is None or extent.kind == "data":
+                yield extent
+            else:
+                yield from _proven(extent, manifest)
+
+
+def _proven(extent: Extent, manifest: Manifest) -> Iterator[Extent]:
+    """Divides a hole into what its chunks prove and what they do not."""
+    start, stop = extent.range.start, extent.range.stop or 0
+    if stop > manifest.size:
+        yield extent  # of another image: the read tells
+        return
+    numbers = manifest.covering(start, stop)
+    for zeros, group in groupby(numbers, key=functools.partial(_is_zeros, manifest)):
+        *_, last = group
+        end = min(stop, manifest.chunk_range(last).stop or 0)
+        kind: Literal["data", "zero", "hole"] = extent.kind if zeros else "data"
+        yield Extent(ByteRange(start, end), kind)
+        start = end
+
+
+def _is_zeros(manifest: Manifest, number: int) -> bool:
+    size = manifest.chunk_range(number).size or 0
+    return manifest.chunks[number] == _digest_of_zeros(manifest.algorithm, size)
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_of_zeros(algorithm: str, size: int) -> bytes:
+    found = hashlib.new(algorithm, usedforsecurity=False)
+    for at in range(0, size, len(_ZEROS)):
+        found.update(_ZEROS[: size - at])
+    return found.digest()
