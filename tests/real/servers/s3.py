@@ -28,14 +28,14 @@ class S3:
     region = "us-east-1"
 
     def client(self) -> Any:
-        """Gives a client of boto3's, which neither retries nor sends checksums that radosgw refuses.
+        """Gives a client of botocore's, which neither retries nor sends checksums that radosgw refuses.
 
         It is for what a test does beside its subject, and closed by `close()`.
         """
-        import boto3
         from botocore.config import Config
+        from botocore.session import Session
 
-        client = boto3.session.Session().client(
+        client = Session().create_client(
             "s3",
             endpoint_url=self.url,
             aws_access_key_id=self.access_key,
