@@ -41,7 +41,7 @@ test: lint
 test-real: venv
 	@tools/real-servers "$(VENV)"
 	$(PY) -m pytest tests/real $(ARGS)
-	$(PY) -m pytest -n $(JOBS) -m wide tests/conformance $(ARGS) || [ $$? -eq 5 ]
+	$(PY) -m pytest -n $(JOBS) -m wide tests --ignore=tests/real $(ARGS) || [ $$? -eq 5 ]
 
 demo: demo-venv
 	@$(PY) -m demo

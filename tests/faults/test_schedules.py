@@ -41,6 +41,7 @@ def test_every_schedule_ends_as_predicted(block):
     assert not wrong, f"{len(wrong)} went wrong, the first of them:\n" + "\n\n".join(wrong[:3])
 
 
+@pytest.mark.wide
 @pytest.mark.timeout(600)
 def test_the_schedules_are_what_they_are_said_to_be(histogram):
     tally = schedules.Tally()

@@ -159,6 +159,7 @@ print(sorted((each.job.subject, each.verdict) for each in outcomes))
     assert ran.stdout == "[(0, 'endless'), (1, 'survived')]\n", ran.stderr
 
 
+@pytest.mark.wide
 @pytest.mark.timeout(300)  # seconds where the machine is idle; fifty runs of tests where it is not
 def test_each_safety_line_is_missed():
     ran = gate("--safety")
