@@ -12,7 +12,14 @@ from imgstore.config.options import DEFAULTS, LAYER_OPTIONS, MAIN, MAIN_OPTIONS,
 from imgstore.config.values import secret_files
 
 # A name that somebody might give to a store, by driver.
-EXAMPLES: Final[Mapping[str, str]] = {"filesystem": "disks", "http": "web", "memory": "scratch"}
+EXAMPLES: Final[Mapping[str, str]] = {
+    "filesystem": "disks",
+    "http": "web",
+    "memory": "scratch",
+    "rbd": "fast",
+    "s3": "cold",
+    "swift": "objects",
+}
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:

@@ -89,7 +89,7 @@ def _options() -> Sequence[Opt]:
             help="Bytes that go to one object of a new image before the next one's turn; a divisor of "
             "object_size. Goes with stripe_count.",
         ),
-        cfg.IntOpt("stripe_count", help="Objects that take turns. Goes with stripe_unit."),
+        cfg.IntOpt("stripe_count", help="Number of objects that take turns. Goes with stripe_unit."),
         cfg.StrOpt(
             "data_pool",
             help="The pool for the data of new images, an erasure-coded one for example; what describes them "

@@ -1,0 +1,154 @@
+"""Segments become an image: checked, named by a manifest, and what they replace removed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from imgstore.backends._http_range import judge, range_header
+from imgstore.backends._intake import Digests
+from imgstore.backends.swift.failures import RefusedError
+from imgstore.backends.swift.parts import Limits, limits_of
+from imgstore.backends.swift.records import Record
+from imgstore.backends.swift.remains import Remains
+from imgstore.backends.swift.segments import Segments, etag, joined_etag
+from imgstore.backends.swift.versions import tagged
+from imgstore.errors import (
+    AlreadyExistsError,
+    BadReplyError,
+    ConflictError,
+    ImgstoreError,
+    SourceChangedError,
+    UploadLostError,
+)
+from imgstore.model import Call, ObjectInfo, Part
+
+if TYPE_CHECKING:
+    from imgstore.backends.swift.driver import SwiftStore
+
+LOG = logging.getLogger(__name__)
+
+EMPTY_MD5: Final = hashlib.md5(b"", usedforsecurity=False).hexdigest()
+MANIFEST_PUT: Final = "multipart-manifest=put"
+# What Swift answers to a manifest whose segments are not there, or are others: 400 as a rule.
+_UNFIT: Final = frozenset({400, 409, 422})
+_BLOCK: Final = 1 << 20
+# Seconds for removing the segments of a put that failed; what is left then, `reap` removes.
+_CLEANING: Final = 30.0
+
+
+def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> ObjectInfo:
+    """Publishes `parts` as the image of `record`; the segments of an image that it replaces go.
+
+    Raises: ConflictError where another writer took the key; UploadLostError for a segment that is gone;
+    SourceChangedError for parts that are not the whole image; DigestMismatchError. Nothing is published then.
+    """
+    parts = check_parts(record, parts, limits_of(owner.service.capabilities(call=call)))
+    _check_digests(owner, record, parts, call)
+    remains = Remains(owner).replaced(record.key, call) if record.overwrite else None
+    try:
+        info = publish_parts(owner, record, parts, call)
+    except AlreadyExistsError as exc:
+        raise ConflictError("another writer published the image first", request_id=exc.request_id) from None
+    if remains is not None:
+        remains.sweep(call)
+    return info
+
+
+def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> ObjectInfo:
+    """Puts the manifest of `parts`, or the empty object of none. Raises: as `Publisher.publish`."""
+    segments = Segments(owner, record)
+    publish = owner.publisher.publish
+    if not parts:
+        return publish(
+            record.key, b"", upload=record.upload, etag=EMPTY_MD5, overwrite=record.overwrite, call=call
+        )
+    try:
+        return publish(
+            record.key,
+            segments.manifest(parts),
+            upload=record.upload,
+            etag=joined_etag(parts),
+            overwrite=record.overwrite,
+            call=call,
+            query=MANIFEST_PUT,
+        )
+    except RefusedError as exc:
+        if exc.status not in _UNFIT:
+            raise
+        for part in parts:
+            if not segments.is_held(part, call):
+                raise UploadLostError(
+                    f"the store does not hold part {part.number} as given", request_id=exc.reply.request_id
+                ) from None
+        raise BadReplyError(
+            f"the server does not see all segments yet (status {exc.status})", request_id=exc.reply.request_id
+        ) from None
+
+
+def discard(owner: SwiftStore, record: Record, parts: Sequence[Part], *, ended: bool = True) -> None:
+    """Removes the segments of a put that failed, and its record where no request of it can come late."""
+    call = Call().within(_CLEANING, clock=owner.clock)
+    try:
+        Segments(owner, record).drop(call, known=parts)
+        if ended:
+            owner.records.remove(record.upload, record.key, call)
+    except (RefusedError, ImgstoreError) as exc:
+        LOG.warning("segments of %r may be left; reap removes them: %s", record.key, exc)
+
+
+def check_parts(record: Record, parts: Sequence[Part], limits: Limits) -> list[Part]:
+    """Gives the parts in order. Raises: SourceChangedError, ValueError for parts that no manifest takes."""
+    at = 0
+    ordered = sorted(parts, key=lambda part: part.offset)
+    for part in ordered:
+        if part.offset != at:
+            raise SourceChangedError(f"the parts do not adjoin: none begins at {at}")
+        at += part.size
+    if record.size is not None and at != record.size:
+        raise SourceChangedError(f"the parts have {at} bytes where {record.size} were promised")
+    if len(ordered) > limits.segments:
+        raise ValueError(f"{len(ordered)} parts; the service joins {limits.segments}")
+    for part in ordered[:-1]:
+        if part.size < limits.min_size:
+            raise ValueError(f"part {part.number}: {part.size} bytes; the service wants {limits.min_size}")
+    return ordered
+
+
+def _check_digests(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> None:
+    """Reads all segments where digests are to be proven. Raises: DigestMismatchError, UploadLostError."""
+    digests = Digests(record.digests)
+    if not digests.expected:
+        return
+    segments = Segments(owner, record)
+    with memoryview(bytearray(_BLOCK)) as buffer:
+        for part in parts:
+            _hash(owner, segments.path(part), part, digests, buffer, call)
+    digests.check()
+
+
+def _hash(  # noqa: PLR0917  # private to this module
+    owner: SwiftStore, path: tuple[str, str], part: Part, digests: Digests, buffer: memoryview, call: Call
+) -> None:
+    tag = f'"{etag(part)}"'
+    fields = {"Range": range_header(0, part.size), "If-Match": tag}
+    exchange, watch = owner.service.get(*path, fields, call=call, pinned=True)
+    try:
+        reply = tagged(exchange.reply)
+        if reply.status in {404, 412}:
+            raise UploadLostError(
+                f"the store does not hold part {part.number} as given", request_id=reply.request_id
+            )
+        if reply.status not in {200, 206}:
+            raise RefusedError(reply)
+        judge(reply, path[1], 0, part.size, tag)
+        raw = owner.service.transport.stream(exchange, part.size, watch)
+        try:
+            while count := raw.readinto(buffer):
+                digests.update(buffer[:count])
+        finally:
+            raw.close()
+    finally:
+        exchange.drop()

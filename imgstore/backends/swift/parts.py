@@ -1,0 +1,109 @@
+"""A source cut into segments: how large they are, and how many may be in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from imgstore.errors import UnsupportedError
+
+# What Swift allows where /info does not say otherwise; radosgw's own limits are no lower.
+MAX_SEGMENTS: Final = 1000
+MAX_SIZE: Final = 5 << 30
+_STEPS: Final = 5  # how often the segments of an image of unknown size double, at equal distances
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the service allows: segments in a manifest, bytes of all but the last, bytes of an object."""
+
+    segments: int = MAX_SEGMENTS
+    min_size: int = 1
+    max_size: int = MAX_SIZE
+
+
+def limits_of(told: Mapping[str, Any]) -> Limits:
+    """Reads the limits from what the service tells of itself (/info); Swift's defaults stand for the rest."""
+
+    def number(section: str, name: str, default: int) -> int:
+        found = told.get(section)
+        value = found.get(name) if isinstance(found, dict) else None
+        return value if isinstance(value, int) and value > 0 else default
+
+    return Limits(
+        number("slo", "max_manifest_segments", MAX_SEGMENTS),
+        number("slo", "min_segment_size", 1),
+        number("swift", "max_file_size", MAX_SIZE),
+    )
+
+
+def plan(size: int | None, wanted: int, limits: Limits) -> Callable[[int], int]:
+    """Gives the size of each segment, by its number from 0 on: legal ones for any image.
+
+    Of a known size they are `wanted` bytes, or as many as a manifest full of them needs. Of an unknown size
+    they begin with `wanted` bytes and double at each fifth of a manifest, up to 16 times that.
+
+    Raises: UnsupportedError for an image that no manifest can name.
+    """
+    least, most = limits.min_size, limits.max_size
+    if size is None:
+        step = max(limits.segments // _STEPS, 1)
+        return lambda number: min(max(wanted, least) << min(number // step, _STEPS - 1), most)
+    needed = -(-size // limits.segments)
+    if needed > most:
+        raise UnsupportedError(
+            f"an image of {size} bytes is too large: the service joins {limits.segments} segments"
+            f" of {most} bytes"
+        )
+    # no more memory than a small image needs
+    each = min(max(wanted, least, needed), most, max(size, 1))
+    return lambda _: each
+
+
+class Filling:
+    """Gives the pieces of a source as segments, each in memory of its own that begins as zeros."""
+
+    def __init__(self, pieces: Iterator[bytes | int], size_of: Callable[[int], int]) -> None:
+        """Takes data and lengths of holes, as `Intake.pieces` gives them."""
+        self._pieces = pieces
+        self._size_of = size_of
+        self._rest: memoryview | int = 0
+        self._number = 0
+        self.ended = False  # whether the last segment was given, and the source judged
+
+    def next(self) -> memoryview:
+        """Gives the next segment, a short one only at the end of the source: empty where nothing is left.
+
+        Raises: as the pieces.
+        """
+        buffer = bytearray(self._size_of(self._number))
+        self._number += 1
+        at = 0
+        while at < len(buffer):
+            piece = self._rest or self._piece()
+            if not piece:
+                self.ended = True
+                break
+            at, self._rest = _laid(buffer, at, piece)
+        # a source that ends with its segment is known to have ended, so that no empty one follows
+        if not self.ended and not self._rest:
+            self._rest = self._piece()
+            self.ended = not self._rest
+        return memoryview(buffer)[:at]
+
+    def _piece(self) -> memoryview | int:
+        for piece in self._pieces:
+            if piece:
+                return piece if isinstance(piece, int) else memoryview(piece).cast("B")
+        return 0
+
+
+def _laid(buffer: bytearray, at: int, piece: memoryview | int) -> tuple[int, memoryview | int]:
+    """Lays `piece` into the buffer from `at` on; gives where it ends and what did not fit."""
+    room = len(buffer) - at
+    if isinstance(piece, int):
+        return at + min(piece, room), max(piece - room, 0)
+    count = min(len(piece), room)
+    buffer[at : at + count] = piece[:count]
+    return at + count, piece[count:] if count < len(piece) else 0

@@ -1,0 +1,174 @@
+"""Puts and deletes of whole images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imgstore.backends._intake import Digests, Intake
+from imgstore.backends.swift.failures import changed, fail, typed
+from imgstore.backends.swift.joining import discard, publish_parts
+from imgstore.backends.swift.parts import Filling, limits_of, plan
+from imgstore.backends.swift.publish import upload_of
+from imgstore.backends.swift.records import Record, fresh_id
+from imgstore.backends.swift.remains import Remains
+from imgstore.backends.swift.segments import Segments
+from imgstore.errors import (
+    DeadlineExceededError,
+    NotFoundError,
+    OperationCancelledError,
+    TransientError,
+    UnsupportedError,
+)
+from imgstore.model import NO_CALL, Call, CancelToken, ObjectInfo, Part
+from imgstore.store import Source
+
+if TYPE_CHECKING:
+    from imgstore.backends.swift.driver import SwiftStore
+
+
+class SwiftWriter:
+    """Stores an image of at most `segment_size` bytes by one PUT, a larger one by segments and a manifest.
+
+    Memory: (max_concurrency + 1) segments, each of `segment_size` bytes, or the image's size divided by the
+    number of segments in a manifest (1,000) where that is more.
+
+    A large image has a record while it is stored, as an upload has: what a killed process leaves, `reap`
+    finds by it. The same holds for a large image that is being deleted.
+
+    A delete of one version looks at the object and then removes it: what another writer puts there between
+    these two requests is removed in its place.
+    """
+
+    def __init__(self, owner: SwiftStore, *, segment_size: int, max_concurrency: int) -> None:
+        self._owner = owner
+        self._segment_size = segment_size
+        self._concurrency = max_concurrency
+
+    def put(
+        self,
+        key: str,
+        source: Source,
+        size: int | None = None,
+        *,
+        overwrite: bool = False,
+        digests: Mapping[str, str] | None = None,
+        call: Call = NO_CALL,
+    ) -> ObjectInfo:
+        owner = self._owner
+        owner._admit(key, call)
+        intake = Intake(source, size, Digests(digests), owner.clock, call)
+        record = Record(fresh_id(), key, size, overwrite=overwrite, started=owner.clock.time())
+        try:
+            if not overwrite:
+                owner.publisher.check_free(key, call)
+            limits = limits_of(owner.service.capabilities(call=call))
+            filling = Filling(intake.pieces(), plan(size, self._segment_size, limits))
+            first = filling.next()
+            remains = Remains(owner).replaced(key, call) if overwrite else None
+            if filling.ended:
+                info = self._put_whole(record, first, call)
+            else:
+                info = self._put_segments(record, first, filling, limits.segments, call)
+            if remains:
+                remains.sweep(call)
+            return info
+        except Exception as exc:
+            if exc is intake.failure:
+                raise
+            fail(owner, key, exc)
+
+    def delete(self, key: str, *, version: str | None = None, call: Call = NO_CALL) -> None:
+        owner = self._owner
+        owner._admit(key, call)
+        with typed(owner, key):
+            reply = owner.publisher.found(key, call)
+            if reply is None:
+                raise NotFoundError(f"there is no {key!r}")
+            if version is not None and owner.reader.described(key, reply, call).version != version:
+                raise changed(reply)
+            remains = Remains(owner).of(key, reply, call)
+            upload = upload_of(reply)
+            container = owner.layout.place(key)
+            if not remains or upload is None:
+                # Swift's own order: asked again after a failure, it finds what is left by the manifest.
+                remains.remove(call)
+                owner.service.delete(container, key, call=call)
+            else:
+                owner.records.begin(Record(upload, key, started=owner.clock.time()), call)
+                owner.service.delete(container, key, call=call)
+                remains.remove(call)
+                owner.records.remove(upload, key, call)
+            owner.placing.remove_own(container, call)
+
+    def _put_whole(self, record: Record, data: memoryview, call: Call) -> ObjectInfo:
+        return self._owner.publisher.publish(
+            record.key,
+            data,
+            upload=record.upload,
+            etag=hashlib.md5(data, usedforsecurity=False).hexdigest(),
+            overwrite=record.overwrite,
+            call=call,
+        )
+
+    def _put_segments(
+        self, record: Record, first: memoryview, filling: Filling, most: int, call: Call
+    ) -> ObjectInfo:
+        owner = self._owner
+        owner.records.begin(record, call)
+        parts: list[Part] = []
+        try:
+            self._send(Segments(owner, record), first, filling, most, parts, call)
+        except (OperationCancelledError, DeadlineExceededError):
+            raise  # there is no time to clean up: the record tells `reap` of the segments
+        except Exception as exc:
+            # A request that got no answer may still be carried out: `reap` looks again.
+            discard(owner, record, parts, ended=not isinstance(owner.translate(exc), TransientError))
+            raise
+        try:
+            info = publish_parts(owner, record, parts, call)
+        except Exception as exc:
+            # Where it may be published yet its segments must stay; the record tells `reap` to look.
+            if not isinstance(owner.translate(exc), TransientError):
+                discard(owner, record, parts)
+            raise
+        owner.records.remove(record.upload, record.key, call)
+        return info
+
+    def _send(  # noqa: PLR0917  # private to this class
+        self,
+        segments: Segments,
+        first: memoryview,
+        filling: Filling,
+        most: int,
+        parts: list[Part],
+        call: Call,
+    ) -> None:
+        """Sends all segments, several at a time, and adds the parts in their order."""
+        cancel = CancelToken() if call.cancel is None else call.cancel.child()
+        narrowed = replace(call, cancel=cancel)
+        sent: deque[Future[Part]] = deque()
+        number = offset = 0
+        with ThreadPoolExecutor(self._concurrency, "imgstore-swift") as pool:
+            try:
+                data = first
+                while data.nbytes:
+                    if number == most:
+                        raise UnsupportedError(
+                            f"the image has more than the {most} segments that the service joins;"
+                            " give its size"
+                        )
+                    sent.append(pool.submit(segments.put, number, offset, data, narrowed))
+                    number, offset = number + 1, offset + data.nbytes
+                    while len(sent) >= self._concurrency:
+                        parts.append(sent.popleft().result())
+                    data = filling.next()
+                while sent:
+                    parts.append(sent.popleft().result())
+            except BaseException:
+                cancel.cancel()
+                raise
