@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -86,6 +87,32 @@ def test_s3_puts_and_gets_a_range(request, where):
     assert get_s3(s3, "daemons") == DATA[PART]
 
 
+@pytest.mark.parametrize("where", ["ceph.s3", "swift.s3", "moto.s3"])
+def test_s3_takes_the_bucket_in_the_name_of_the_host(request, where):
+    s3 = of(request, where)
+    put_s3(s3, "hosted")
+    port = urlsplit(s3.url).port
+    client = replace(s3, url=f"http://localhost:{port}").client(addressing="virtual")
+    url = client.generate_presigned_url("get_object", {"Bucket": "hosted", "Key": "a"})
+    client.close()
+    assert url.startswith(f"http://hosted.localhost:{port}/a?")
+    with urllib3.PoolManager() as pool:
+        # Not every resolver knows the names below localhost.
+        address = url.replace("hosted.localhost", "127.0.0.1")
+        assert pool.request("GET", address, headers={"Host": f"hosted.localhost:{port}"}).data == DATA
+
+
+def test_radosgw_encrypts_with_a_key_of_its_own(ceph):
+    client = ceph.s3_tls.client()
+    client.create_bucket(Bucket="encrypted")
+    client.put_object(
+        Bucket="encrypted", Key="a", Body=DATA, ServerSideEncryption="aws:kms", SSEKMSKeyId=ceph.kms_key
+    )
+    assert client.head_object(Bucket="encrypted", Key="a")["ServerSideEncryption"] == "aws:kms"
+    client.close()
+    assert get_s3(ceph.s3_tls, "encrypted") == DATA[PART]
+
+
 def test_another_user_of_radosgw_is_denied(ceph):
     put_s3(ceph.s3, "private")
     with pytest.raises(ClientError, match="AccessDenied"):
@@ -146,7 +173,7 @@ def test_tempauth_forgets_its_tokens(swift):
     connection = swift.tester.client()
     url, token = connection.get_auth()
     connection.close()
-    assert status(url, token) == 204
+    assert status(url, token) in {200, 204}
     swift.forget_tokens()
     assert status(url, token) == 401
     put_swift(swift.tester.client(), "forgotten")
@@ -156,7 +183,7 @@ def test_a_revoked_token_ends_within_two_seconds(swift_keystone):
     connection = swift_keystone.keystone.tester.client()
     url, token = connection.get_auth()
     connection.close()
-    assert status(url, token) == 204
+    assert status(url, token) in {200, 204}
     revoke(swift_keystone.keystone, token)
     end = time.monotonic() + 2
     while status(url, token) != 401:
@@ -299,11 +326,15 @@ def test_a_cluster_comes_back_from_a_stop_with_its_data(ceph):
     assert get_s3(ceph.s3, "stopped") == DATA[PART]
 
 
-def test_a_paused_server_ends_too(tmp_path):
+def test_a_paused_server_stops_at_once(tmp_path):
     server = Nginx.start(tmp_path / "nginx")
     server.pause("nginx")
+    before = time.monotonic()
+    server.stop()
+    assert time.monotonic() - before < 5
+    assert traces(server.folder) == [str(server.folder)]
     server.wipe()
-    assert not traces(tmp_path / "nginx")
+    assert not traces(server.folder)
 
 
 def test_two_sessions_side_by_side_and_nothing_left(moto, tmp_path):

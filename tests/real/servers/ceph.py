@@ -17,7 +17,7 @@ class Ceph(Server):
 
     `conf` is what librados reads, and names the keyring of each user: `user` has what an image service is
     given in `pool`, `reader` the same read-only, `admin` everything. `s3` and `account` are radosgw's, `tls`
-    the same over TLS, which `ca` vouches for.
+    the same over TLS, which `ca` vouches for; over TLS objects may be encrypted with `kms_key`.
     """
 
     name: ClassVar[str] = "ceph"
@@ -25,6 +25,7 @@ class Ceph(Server):
     user: ClassVar[str] = "images"
     reader: ClassVar[str] = "reader"
     admin: ClassVar[str] = "admin"
+    kms_key: ClassVar[str] = "images"
 
     @classmethod
     def need(cls) -> None:

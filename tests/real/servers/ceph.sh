@@ -14,7 +14,7 @@
 DAEMONS="mon osd rgw"
 # shellcheck source-path=SCRIPTDIR source=daemons.sh
 . "$(dirname "$(realpath "$0")")/daemons.sh"
-# shellcheck source=tls.sh
+# shellcheck source-path=SCRIPTDIR source=tls.sh
 . "$here/tls.sh"
 # Each would lead the tools to another cluster.
 unset CEPH_CONF CEPH_ARGS CEPH_KEYRING
@@ -29,23 +29,23 @@ tool() { timeout 60 "$1" -c "$folder/ceph.conf" "${@:2}"; }
 logged() { tool "$@" >>"$folder/log/tools.out" 2>&1 || die "$* failed: see $folder/log/tools.out"; }
 
 make() {
-    local port fsid osd
-    port=$(free_ports 4)
+    local first fsid osd
+    first=$(free_ports 4)
     fsid=$(</proc/sys/kernel/random/uuid) osd=$(</proc/sys/kernel/random/uuid)
-    MON="[v2:127.0.0.1:$port,v1:127.0.0.1:$((port + 1))]"
+    MON="[v2:127.0.0.1:$first,v1:127.0.0.1:$((first + 1))]"
     cat >"$folder/settings" <<EOF
-PORT=$((port + 2))
-TLS_PORT=$((port + 3))
+PORT=$((first + 2))
+TLS_PORT=$((first + 3))
 OSD=$osd
 EOF
-    tell $((port + 2)) $((port + 3)) >"$folder/env"
+    tell $((first + 2)) $((first + 3)) >"$folder/env"
     mkdir -p "$folder/mon" "$folder/osd" "$folder/rgw"
     certificates "$folder/tls" rgw 2>>"$folder/log/openssl.out"
     # radosgw wants both in one file.
     cat "$folder/tls/rgw.pem" "$folder/tls/rgw.key" >"$folder/tls/rgw.both"
     {
         configure "$fsid"
-        configure_gateway $((port + 2)) $((port + 3))
+        configure_gateway $((first + 2)) $((first + 3))
     } >"$folder/ceph.conf"
     (umask 077 && keyrings)
     make_disks "$fsid" "$osd"
@@ -57,11 +57,11 @@ export CEPH_CONF=$folder/ceph.conf
 export RGW_URL=http://127.0.0.1:$1
 export RGW_TLS_URL=https://127.0.0.1:$2
 export RGW_CA=$folder/tls/ca.pem
-export RGW_S3_ACCESS_KEY=tester RGW_S3_SECRET_KEY=$password
-export RGW_S3_OTHER_ACCESS_KEY=other RGW_S3_OTHER_SECRET_KEY=$password
+export RGW_S3_ACCESS_KEY=tester RGW_S3_SECRET_KEY=${password@Q}
+export RGW_S3_OTHER_ACCESS_KEY=other RGW_S3_OTHER_SECRET_KEY=${password@Q}
 export RGW_SWIFT_AUTH=http://127.0.0.1:$1/auth/v1.0
 export RGW_SWIFT_TLS_AUTH=https://127.0.0.1:$2/auth/v1.0
-export RGW_SWIFT_USER=test:tester RGW_SWIFT_KEY=$password
+export RGW_SWIFT_USER=test:tester RGW_SWIFT_KEY=${password@Q}
 EOF
 }
 

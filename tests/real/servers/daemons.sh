@@ -238,6 +238,8 @@ main() {
     [ $# -ge 2 ] || die "usage: ${script##*/} start|stop|wipe|env|status|kill9|up|pause|cont DIR [DAEMON]"
     task=$1 folder=$(realpath -m "$2")
     local daemon=${3:-$DAEMONS}
+    # Half of the configurations below have no way to say so.
+    [[ $folder != *[[:space:]]* ]] || die "DIR may have no blanks: $folder"
     case $task in
     kill9 | up | pause | cont)
         [[ " $DAEMONS " == *" $daemon "* ]] || die "no such daemon: $daemon; one of: $DAEMONS"

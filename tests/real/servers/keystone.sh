@@ -22,9 +22,9 @@ make() {
     echo "PORT=$port" >"$folder/settings"
     cat >"$folder/env" <<EOF
 export KEYSTONE_AUTH=$url
-export KEYSTONE_USER=tester KEYSTONE_PASSWORD=$password KEYSTONE_PROJECT=test KEYSTONE_DOMAIN=Default
-export KEYSTONE_READER=reader KEYSTONE_READER_PASSWORD=$password
-export KEYSTONE_OTHER_USER=other KEYSTONE_OTHER_PASSWORD=$password KEYSTONE_OTHER_PROJECT=other
+export KEYSTONE_USER=tester KEYSTONE_PASSWORD=${password@Q} KEYSTONE_PROJECT=test KEYSTONE_DOMAIN=Default
+export KEYSTONE_READER=reader KEYSTONE_READER_PASSWORD=${password@Q}
+export KEYSTONE_OTHER_USER=other KEYSTONE_OTHER_PASSWORD=${password@Q} KEYSTONE_OTHER_PROJECT=other
 export KEYSTONE_REGION=RegionOne
 EOF
     cat >"$folder/keystone.conf" <<EOF

@@ -18,7 +18,7 @@ make() {
     echo "PORT=$port" >"$folder/settings"
     cat >"$folder/env" <<EOF
 export MOTO_URL=http://127.0.0.1:$port
-export MOTO_S3_ACCESS_KEY=any MOTO_S3_SECRET_KEY=$password
+export MOTO_S3_ACCESS_KEY=any MOTO_S3_SECRET_KEY=${password@Q}
 EOF
 }
 

@@ -18,24 +18,24 @@
 DAEMONS=nginx
 # shellcheck source-path=SCRIPTDIR source=daemons.sh
 . "$(dirname "$(realpath "$0")")/daemons.sh"
-# shellcheck source=tls.sh
+# shellcheck source-path=SCRIPTDIR source=tls.sh
 . "$here/tls.sh"
 
 need() { need_programs "apt-get install nginx-light openssl" nginx openssl; }
 
 make() {
-    local port
-    port=$(free_ports 3)
-    printf 'PORT=%s\nTLS_PORT=%s\nMTLS_PORT=%s\n' "$port" $((port + 1)) $((port + 2)) >"$folder/settings"
+    local first
+    first=$(free_ports 3)
+    printf 'PORT=%s\nTLS_PORT=%s\nMTLS_PORT=%s\n' "$first" $((first + 1)) $((first + 2)) >"$folder/settings"
     cat >"$folder/env" <<EOF
-export NGINX_URL=http://127.0.0.1:$port
-export NGINX_TLS_URL=https://127.0.0.1:$((port + 1))
-export NGINX_MTLS_URL=https://127.0.0.1:$((port + 2))
+export NGINX_URL=http://127.0.0.1:$first
+export NGINX_TLS_URL=https://127.0.0.1:$((first + 1))
+export NGINX_MTLS_URL=https://127.0.0.1:$((first + 2))
 EOF
     mkdir -p "$folder/www" "$folder/tmp"
     certificates "$folder/tls" server client 2>>"$folder/log/openssl.out"
     printf 'user:%s\n' "$(openssl passwd -apr1 -stdin <<<"$password")" >"$folder/htpasswd"
-    configure "$port" $((port + 1)) $((port + 2)) >"$folder/nginx.conf"
+    configure "$first" $((first + 1)) $((first + 2)) >"$folder/nginx.conf"
 }
 
 configure() {

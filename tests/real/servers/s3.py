@@ -27,7 +27,7 @@ class S3:
 
     region = "us-east-1"
 
-    def client(self) -> Any:
+    def client(self, addressing: str = "path") -> Any:
         """Gives a client of botocore's, which neither retries nor sends checksums that radosgw refuses.
 
         It is for what a test does beside its subject, and closed by `close()`.
@@ -43,7 +43,7 @@ class S3:
             region_name=self.region,
             verify=str(self.ca) if self.ca else None,
             config=Config(
-                s3={"addressing_style": "path"},
+                s3={"addressing_style": addressing},
                 retries={"total_max_attempts": 1},
                 # Over TLS they would be a trailer, to which radosgw 16 answers MissingContentLength.
                 request_checksum_calculation="when_required",

@@ -38,10 +38,10 @@ tell() { # PORT
     cat <<EOF
 export SWIFT_URL=http://127.0.0.1:$1
 export SWIFT_AUTH=http://127.0.0.1:$1/auth/v1.0
-export SWIFT_USER=test:tester SWIFT_KEY=$password
-export SWIFT_READER=test:reader SWIFT_READER_KEY=$password
-export SWIFT_OTHER_USER=other:tester SWIFT_OTHER_KEY=$password
-export SWIFT_S3_ACCESS_KEY=test:tester SWIFT_S3_SECRET_KEY=$password
+export SWIFT_USER=test:tester SWIFT_KEY=${password@Q}
+export SWIFT_READER=test:reader SWIFT_READER_KEY=${password@Q}
+export SWIFT_OTHER_USER=other:tester SWIFT_OTHER_KEY=${password@Q}
+export SWIFT_S3_ACCESS_KEY=test:tester SWIFT_S3_SECRET_KEY=${password@Q}
 EOF
 }
 

@@ -4,6 +4,7 @@ SERVER_PASSWORD is the secret of all of them, and the administrator's.
 """
 
 import os
+import shlex
 import sys
 
 from keystoneauth1.identity import v3
@@ -68,7 +69,7 @@ class Identity:
             name="images",
             secret=secret,
         )
-        print(f"export KEYSTONE_CREDENTIAL_ID={made['id']} KEYSTONE_CREDENTIAL_SECRET={secret}")
+        print(f"export KEYSTONE_CREDENTIAL_ID={made['id']} KEYSTONE_CREDENTIAL_SECRET={shlex.quote(secret)}")
 
     def endpoint(self, url, region="RegionOne"):
         """Has the catalog name the object store at `url`; one that was there in the region is replaced."""
@@ -77,6 +78,7 @@ class Identity:
         service = self.find("service", type="object-store") or self.make(
             "service", name="swift", type="object-store"
         )
+        # The internal one is what Swift's own keystonemiddleware looks for.
         for interface in ("public", "internal"):
             facts = {"service_id": service["id"], "interface": interface}
             if old := self.find("endpoint", region_id=region, **facts):
