@@ -19,7 +19,6 @@ _STORE = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")  # what a configuration takes 
 
 _ABSENT = {
     "s3": "this version has no S3 driver; a presigned https:// URL of the object works",
-    "swift": "this version has no Swift driver; a temporary https:// URL of the object works",
     "ftp": "FTP is not supported; use an http:// or https:// URL, or fetch it and give the path",
     "file": "files are named by their path, without file://",
 }
@@ -28,6 +27,7 @@ _ABSENT = {
 # the service's own tools would use.
 SERVICES: Final = {
     "rbd": "imgstore.backends.rbd:RbdStore",
+    "swift": "imgstore.backends.swift:SwiftStore",
 }
 
 

@@ -85,7 +85,7 @@ CASES = [
     ("cat fast:disk", 2, "a path with a colon is written ./fast:disk"),
     ("cat ./fast:disk", 3, "there is no file ./fast:disk"),
     ("stat s3://bucket/key", 2, "no S3 driver; a presigned https:// URL"),
-    ("stat swift://container/object", 2, "no Swift driver"),
+    ("stat swift://container/object", 2, "the environment names no account: set OS_CLOUD"),
     ("stat ftp://h/x", 2, "FTP is not supported"),
     ("stat file:///images/../../etc/shadow", 2, "without file://"),
     ("stat http:///x", 2, "names no host"),

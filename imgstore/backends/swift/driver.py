@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from imgstore.backends._http.address import parse
 from imgstore.backends._http.client import TlsFiles
@@ -29,6 +30,7 @@ from imgstore.clock import Wakeable
 from imgstore.errors import ConfigError, ImgstoreError
 from imgstore.model import Call, ObjectInfo, Version
 from imgstore.secret import Secret
+from imgstore.steps import Step
 from imgstore.store import Store
 from imgstore.stream import Opened
 
@@ -147,6 +149,20 @@ class SwiftStore(Store):
         self.acls = self.granted if multi_tenant else None
         self.space = SwiftSpace(self)
 
+    @classmethod
+    def at(cls, url: str, **options: Any) -> tuple[SwiftStore, str]:
+        """Gives a store over the container of `swift://CONTAINER/OBJECT`, and the key there.
+
+        Each part may be percent-encoded. The account is the one that the swift and openstack commands would
+        use: that of OS_CLOUD and clouds.yaml, of ST_AUTH or of OS_AUTH_URL. `options` are the constructor's.
+
+        Raises: ConfigError.
+        """
+        from imgstore.backends.swift.location import options_at
+
+        found, key = options_at(url, os.environ)
+        return cls(**{**found, **options}), key
+
     @property
     def receive_timeout(self) -> float:
         """Seconds that the service may send nothing in mid-body."""
@@ -159,7 +175,13 @@ class SwiftStore(Store):
     @property
     def location(self) -> str:
         """Where the images are, without secrets."""
-        return f"container {self.layout.container!r} by {self._identity.location}"
+        return f"swift://{self.layout.container} by {self._identity.location}"
+
+    def steps(self, key: str | None) -> Sequence[Step]:
+        """Gives the steps to the container (`imgstore.steps`)."""
+        from imgstore.backends.swift.check import steps
+
+        return steps(self)
 
     def translate(self, exc: Exception) -> ImgstoreError:
         return translate(exc)

@@ -23,7 +23,7 @@ class Placing:
 
     def __init__(self, owner: SwiftStore, *, create: bool) -> None:
         self._owner = owner
-        self._create = create or owner.layout.per_image
+        self.makes_containers = create or owner.layout.per_image
 
     def put(
         self,
@@ -49,7 +49,7 @@ class Placing:
     def make(self, container: str, call: Call) -> None:
         """Makes a container. Raises: PermanentError where it is the operator's to make; RefusedError."""
         of_segments = container.endswith(SEGMENTS)
-        if not self._create and not of_segments:
+        if not self.makes_containers and not of_segments:
             raise PermanentError(
                 f"there is no container {container!r}; make it, or set create_container, or correct the"
                 " option 'container'"

@@ -92,7 +92,6 @@ def test_an_unknown_store_names_the_known_ones():
         ("https:/disk.img", "neither a URL nor a path; a URL is written https://HOST/PATH"),
         ("s3://bucket/key", "no S3 driver; a presigned https:// URL"),
         ("S3://bucket/key", "no S3 driver"),
-        ("swift://container/object", "no Swift driver; a temporary https:// URL"),
         ("ftp://host/x", "FTP is not supported; use an http"),
         ("file:///images/../../etc/shadow", "named by their path, without file://"),
         ("gopher://host/x", "the schemes are http:// and https://"),

@@ -1,0 +1,116 @@
+"""The way to the images of an account, step by step: the login, the container, what the service can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from imgstore.backends.swift.failures import RefusedError, typed
+from imgstore.backends.swift.layout import segments_of
+from imgstore.backends.swift.parts import limits_of
+from imgstore.errors import (
+    AuthenticationError,
+    ConfigError,
+    ImgstoreError,
+    NotFoundError,
+    PermissionDeniedError,
+    TlsError,
+)
+from imgstore.model import Call
+from imgstore.steps import NotApplicableError, Step
+
+if TYPE_CHECKING:
+    from imgstore.backends.swift.driver import SwiftStore
+
+
+def steps(store: SwiftStore) -> Sequence[Step]:
+    """Gives the steps; only without a login the rest makes no sense."""
+    return [
+        Step("login", partial(_log_in, store), _about_login),
+        Step("account", partial(_look_at_account, store), _about_account, vital=False),
+        Step("container", partial(_look_at_container, store), _about_container, vital=False),
+        Step("segments", partial(_look_at_segments, store), _about_segments, vital=False),
+    ]
+
+
+def _log_in(store: SwiftStore, call: Call) -> str:
+    with typed(store, ""):
+        access = store.service.access(call)
+        parts = urlparse(access.url)
+        left = "" if access.expires is None else f", for {access.expires - store.clock.time():.0f} seconds"
+        return f"the account is {parts.scheme}://{parts.netloc}{parts.path}{left}"
+
+
+def _look_at_account(store: SwiftStore, call: Call) -> str:
+    with typed(store, ""):
+        limits = limits_of(store.service.capabilities(call=call))
+        try:
+            store.service.head_account(call=call)
+        except RefusedError as exc:
+            if exc.status != 403:
+                raise
+            raise NotApplicableError(
+                "this user may not look at the account, which reading and writing one container does not need"
+            ) from None
+        return f"the service joins {limits.segments} segments of up to {limits.max_size} bytes"
+
+
+def _look_at_container(store: SwiftStore, call: Call) -> str:
+    layout = store.layout
+    if not layout.single:
+        raise NotApplicableError("images are spread over containers of their own")
+    with typed(store, ""):
+        try:
+            reply = store.service.head_container(layout.container, call=call)
+        except RefusedError as exc:
+            if exc.status == 404 and store.placing.makes_containers:
+                raise NotApplicableError(f"{layout.container!r} is made when an image is stored") from None
+            raise
+        return f"{layout.container!r} has {reply.single('x-container-object-count') or 'some'} objects"
+
+
+def _look_at_segments(store: SwiftStore, call: Call) -> str:
+    layout = store.layout
+    if not layout.single:
+        raise NotApplicableError("images are spread over containers of their own")
+    place = segments_of(layout.container)
+    with typed(store, ""):
+        try:
+            reply = store.service.head_container(place, call=call)
+        except RefusedError as exc:
+            if exc.status == 404:
+                raise NotApplicableError(f"{place!r} is made when the first image is stored") from None
+            raise
+        return f"{place!r} has {reply.single('x-container-object-count') or 'some'} objects"
+
+
+def _about_login(error: ImgstoreError) -> str:
+    if isinstance(error, (AuthenticationError, PermissionDeniedError)):
+        return "correct user, password or application credential in the store's section, or their project"
+    if isinstance(error, TlsError):
+        return "name the authority that signed the server's certificate in ca_file"
+    if isinstance(error, ConfigError):
+        return "correct the option that the message names"
+    return "see whether auth_url is right, the service runs, and no firewall is in the way"
+
+
+def _about_account(error: ImgstoreError) -> str:
+    if isinstance(error, NotFoundError):
+        return "set endpoint to the account's URL, or have the account made"
+    return "see whether the storage URL that the login gave can be reached from here, or set endpoint"
+
+
+def _about_container(error: ImgstoreError) -> str:
+    if isinstance(error, NotFoundError):
+        return "make the container, or set create_container, or correct the option container"
+    if isinstance(error, PermissionDeniedError):
+        return "grant this user the right to read the container: X-Container-Read, or a role of the project"
+    return "see the message; the service's log has the request id"
+
+
+def _about_segments(error: ImgstoreError) -> str:
+    if isinstance(error, PermissionDeniedError):
+        return "grant this user the same rights on the container of segments as on that of the images"
+    return "see the message; the service's log has the request id"
