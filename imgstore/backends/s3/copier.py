@@ -30,7 +30,11 @@ _PART = 512 << 20
 
 
 class S3Copier:
-    """Copies just the version that it looked at first, also where that is larger than one request copies."""
+    """Copies just the version that it looked at first, also where that is larger than one request copies.
+
+    It looks whether the target is taken; what somebody stores there after that is replaced. No condition goes
+    with the copy: Swift takes one for a condition on the source.
+    """
 
     def __init__(self, owner: S3Store, objects: Objects) -> None:
         self._owner = owner
@@ -74,7 +78,6 @@ class S3Copier:
                 MetadataDirective="REPLACE",
                 **made(objects.traits, metadata),
                 **arguments,
-                **objects.condition(overwrite=overwrite),
             )
         except (TransientError, VersionChangedError) as exc:
             objects.settled(key, marker, exc, overwrite=overwrite, call=call)

@@ -202,7 +202,10 @@ class Objects:
         """
         arguments: dict[str, Any] = {"Prefix": prefix}
         while True:
-            page = self.ask("ListObjectsV2", call, **arguments).document
+            answer = self.ask("ListObjectsV2", call, pinned=True, **arguments)
+            page = answer.document
+            if page.get("Prefix", "") != prefix:
+                raise answer.reply.bad("another listing than was asked for")
             yield page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return

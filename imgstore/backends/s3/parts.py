@@ -17,6 +17,8 @@ from imgstore.errors import (
     ConflictError,
     ImgstoreError,
     NotFoundError,
+    PermanentError,
+    ThrottledError,
     TransientError,
     UploadLostError,
     VersionChangedError,
@@ -58,13 +60,17 @@ class Parts:
         objects, marker = self._objects, secrets.token_hex(16)
         pending = Pending(objects.bucket.name, key, "", marker, size, overwrite, digests)
         self._records.write(pending, call)
-        answer = objects.ask(
-            "CreateMultipartUpload",
-            call,
-            Key=objects.bucket.object_key(key),
-            **made(objects.traits, {MARKER: marker}),
-            **objects.integrity.algorithm,
-        )
+        try:
+            answer = objects.ask(
+                "CreateMultipartUpload",
+                call,
+                Key=objects.bucket.object_key(key),
+                **made(objects.traits, {MARKER: marker}),
+                **objects.integrity.algorithm,
+            )
+        except (PermanentError, ThrottledError):
+            self._records.forget(pending, cleaning(call))
+            raise
         upload_id = answer.document.get("UploadId")
         if not upload_id:
             raise answer.reply.bad("no upload ID")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imgstore.backends.s3.objects import Objects
 from imgstore.backends.s3.pending import Pending
-from imgstore.errors import NotFoundError, TransientError, UploadLostError
+from imgstore.errors import NotFoundError, StoreError, UploadLostError
 from imgstore.model import Call
 
 
@@ -46,7 +46,7 @@ class Records:
 
     def forget(self, pending: Pending, call: Call) -> None:
         """Removes the record of an upload that has ended; one that stays is removed when all are read."""
-        with contextlib.suppress(TransientError, NotFoundError):
+        with contextlib.suppress(StoreError):
             self.remove(self._objects.bucket.record(pending.marker), call)
 
     def remove(self, name: str, call: Call) -> None:

@@ -7,6 +7,7 @@ deadlines, silence, TLS and proxies are those of `Transport`. Its retries are of
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import os
@@ -237,7 +238,7 @@ class _Client:
     """botocore's client, with the operations by their API names."""
 
     def __init__(self, place: Place, given: Credentials | None, carry: Callable[[_Errand, Any], Any]) -> None:
-        """Reads botocore's models, which takes a tenth of a second, and asks nobody for credentials.
+        """Reads botocore's models and configuration files, and asks nobody for credentials.
 
         Raises: ConfigError where botocore is missing; what botocore raises for options that make no sense.
         """
@@ -249,6 +250,7 @@ class _Client:
         for name in _TALKATIVE:
             _quieten(f"botocore.{name}")
         session = Session(profile=place.profile)
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
         resolver = session.get_component("credential_provider")
         find = resolver.load_credentials
         self.credentials: Credentials = given or Chain(find)
@@ -280,6 +282,14 @@ class _Client:
         if errand is not None:
             errand.keys = keys
         return keys
+
+
+@functools.cache
+def _loader(path: str | None) -> Any:
+    """Gives what reads botocore's models and keeps them: 120 ms of CPU for the first store, 13 for others."""
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
 
 
 class _Resolver:
