@@ -127,12 +127,15 @@ class Draft:
 
 def create(connection: Connection, plan: Plan, wait: Wait) -> Draft:
     """Makes a draft for `plan`, locked; whoever leaves before it is there has it removed."""
-    image = connection.run(lambda: _create(connection, plan), wait, undo=lambda each: _undo(connection, each))
+    name = names.draft()
+    image = connection.run(
+        lambda: _create(connection, plan, name), wait, undo=lambda each: _undo(connection, each, name)
+    )
     try:
         draft = Draft(connection, image, wait)
         draft.lock(0.0)
     except BaseException:
-        connection.detach(lambda: _undo(connection, image))
+        connection.detach(lambda: _undo(connection, image, name))
         raise
     return draft
 
@@ -210,7 +213,7 @@ def discard(draft: Draft, wait: Wait, seconds: float) -> None:
     """Removes a draft that came to nothing, as far as that goes in `seconds`; the rest is for `abort`."""
     connection = draft.connection
     try:
-        connection.run(lambda: _undo(connection, draft.image), wait, seconds=seconds)
+        connection.run(lambda: _undo(connection, draft.image, draft.name), wait, seconds=seconds)
     except Exception as exc:  # noqa: BLE001  # what went wrong before is what the caller hears of
         LOG.warning("the unfinished image %r is left in the pool: %s", draft.name, exc)
 
@@ -219,15 +222,12 @@ def _absent(connection: Connection) -> tuple[type[Exception], ...]:
     return (connection.bindings.rbd.ImageNotFound,)
 
 
-def _undo(connection: Connection, image: Image) -> None:
-    name = image.get_name()
+def _undo(connection: Connection, image: Image, name: str) -> None:
     connection.close(image)
-    if names.is_draft(name):
-        remove(connection, name)
+    remove(connection, name)
 
 
-def _create(connection: Connection, plan: Plan) -> Image:
-    name = names.draft()
+def _create(connection: Connection, plan: Plan, name: str) -> Image:
     connection.rbd.create(connection.pool, name, plan.size or 0, **_layout(connection))
     try:
         image = connection.open(name, writable=True)

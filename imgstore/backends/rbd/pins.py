@@ -97,11 +97,9 @@ class Pins:
 
         The caller gives it back. Raises: NotFoundError, VersionChangedError, UnpinnableError.
         """
-        if isinstance(version, str):
-            with self._lock:
-                kept = self._idle.pop((key, version), None)
-            if kept is not None:
-                return kept
+        kept = self._kept(key, version, wait) if isinstance(version, str) else None
+        if kept is not None:
+            return kept
         connection, settings = self._connection, self._connection.settings
         pinned = connection.run(
             lambda: open_pinned(connection, key),
@@ -110,17 +108,33 @@ class Pins:
             undo=lambda each: connection.close(each.image),
         )
         try:
+            if isinstance(version, str) and pinned.info.version != version:
+                raise VersionChangedError("the image is not the version that was asked for any more")
             if pinned.info.version is None and version is not ANY and not settings.allow_unpinned:
                 raise UnpinnableError(
                     f"the image has no protected snapshot {settings.snapshot!r}, and so may change while it "
                     f"is read; rbd snap create and rbd snap protect make one"
                 )
-            if isinstance(version, str) and pinned.info.version != version:
-                raise VersionChangedError("the image is not the version that was asked for any more")
         except BaseException:
             self.drop(pinned)
             raise
         return pinned
+
+    def _kept(self, key: str, version: str, wait: Wait) -> Pinned | None:
+        """Gives the image that is open already, if it is still what it was."""
+        with self._lock:
+            kept = self._idle.pop((key, version), None)
+        if kept is None:
+            return None
+        try:
+            kept.prove(wait, self._connection.settings.op_timeout)
+        except VersionChangedError:
+            self.drop(kept)
+            return None
+        except BaseException:
+            self.drop(kept)
+            raise
+        return kept
 
     def give_back(self, pinned: Pinned) -> None:
         """Keeps the image open for the next read of it, for a while."""

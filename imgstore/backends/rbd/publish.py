@@ -10,13 +10,14 @@ All functions block; each may be killed at any point and called again.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import random
 import secrets
 import time
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from imgstore.backends.rbd import draft, names
@@ -36,17 +37,23 @@ from imgstore.errors import (
 
 LOG = logging.getLogger(__name__)
 
-_LOCK: Final = "imgstore.naming"
-# Seconds: naming takes 0.1; a process that was killed at it holds others up for this long.
-_LOCK_SECONDS: Final = 30
+# Seconds: naming takes 0.1; a process that was killed at it holds up others of this name for so long.
+_LOCK_SECONDS: Final = 15
 _LOCK_PAUSE: Final = 0.03
 
 
-def check_free(connection: Connection, key: str) -> None:
-    """Returns where no image has the name of `key`. Raises: AlreadyExistsError."""
+def check(connection: Connection, key: str, *, overwrite: bool) -> None:
+    """Returns where an image may be stored under `key`, as things are now.
+
+    Raises: AlreadyExistsError without `overwrite` where there is one; InUseError where it has clones.
+    """
     for name in (names.name_of(key), names.replaced(key)):
-        if id_at(connection, name) is not None:
+        if id_at(connection, name) is None:
+            continue
+        if not overwrite:
             raise AlreadyExistsError(f"there is an image {key!r}")
+        with suppress(connection.bindings.rbd.ImageNotFound), _open(connection, name) as image:
+            _check_clones(connection, image, key)
 
 
 def publish(connection: Connection, image_id: str, name: str, key: str, *, overwrite: bool) -> None:
@@ -56,10 +63,10 @@ def publish(connection: Connection, image_id: str, name: str, key: str, *, overw
     has clones.
     """
     target, aside = names.name_of(key), names.replaced(key)
-    with _naming(connection):
+    with _naming(connection, key):
         holder = id_at(connection, target)
         if holder == image_id:
-            _complete_rename(connection, name, target)
+            _complete_rename(connection, name, target, image_id)
         else:
             taken = holder is not None or id_at(connection, aside) is not None
             if taken and not overwrite:
@@ -78,15 +85,14 @@ def delete(connection: Connection, key: str, version: str | None) -> None:
     Raises: NotFoundError, VersionChangedError; UnpinnableError for what is no image of ours; InUseError for
     one that is open elsewhere, has other snapshots, or has clones and may not go to the trash.
     """
-    with _naming(connection):
+    with _naming(connection, key):
         own = (names.name_of(key), names.replaced(key))
         name = next((each for each in own if id_at(connection, each) is not None), None)
         if name is None:
             raise NotFoundError(f"there is no image {key!r}")
         with _open(connection, name) as image:
             _check_deletable(connection, image, version)
-            if _has_clones(connection, image):
-                _check_trash(connection, key)
+            _check_clones(connection, image, key)
         left = _taken(connection, name)
     if left is not None:
         _remove(connection, left)
@@ -102,43 +108,50 @@ def id_at(connection: Connection, name: str) -> str | None:
     return data[4 : 4 + int.from_bytes(data[:4], "little")].decode()
 
 
-@contextlib.contextmanager
-def _naming(connection: Connection) -> Iterator[None]:
-    """Lets one at a time give and take names in the pool, by a lock on the object of all names.
+@contextmanager
+def _naming(connection: Connection, key: str) -> Iterator[None]:
+    """Lets one at a time give and take the name of `key`, by a lock on the object of all names.
 
     `rbd_rename` looks for the new name and then makes it: two at once would both succeed.
 
-    Raises: LockedError where others have the lock for longer than `op_timeout`.
+    Raises: LockedError where others have the lock all the time.
     """
     pool, cookie = connection.pool, secrets.token_hex(8)
-    limit = time.monotonic() + connection.settings.op_timeout
+    # A lock leaves its name on the object for good: there are 64, and not one for each key.
+    lock = f"imgstore.naming.{zlib.crc32(key.encode()) % 64}"
+    limit = time.monotonic() + max(connection.settings.op_timeout, 2 * _LOCK_SECONDS)
     while True:
         try:
-            pool.lock_exclusive("rbd_directory", _LOCK, cookie, "imgstore gives a name", _LOCK_SECONDS)
+            pool.lock_exclusive("rbd_directory", lock, cookie, "imgstore gives a name", _LOCK_SECONDS)
             break
         except connection.bindings.rados.ObjectBusy as exc:
             if time.monotonic() > limit:
-                raise LockedError("others have been naming images in this pool all the time") from exc
+                raise LockedError(
+                    "another process has been giving this name to an image all the time"
+                ) from exc
             time.sleep(random.uniform(0.5, 1.5) * _LOCK_PAUSE)
     try:
         yield
     finally:
-        with contextlib.suppress(connection.bindings.rados.Error):  # it ends by itself
-            pool.unlock("rbd_directory", _LOCK, cookie)
+        with suppress(connection.bindings.rados.Error):  # it ends by itself
+            pool.unlock("rbd_directory", lock, cookie)
 
 
-def _complete_rename(connection: Connection, name: str, target: str) -> None:
+def _complete_rename(connection: Connection, name: str, target: str, image_id: str) -> None:
     """Completes a rename that was cut short: `target` leads to the image, but the directory may not say so.
 
     The object `rbd_id.NAME` holds the id of the image NAME; the directory has the reverse as well. A rename
     makes the new object, changes the directory, and removes the old object.
     """
-    with _open(connection, target) as image:
-        listed = image.get_name()
+    image = connection.open(image_id=image_id)
+    try:
+        listed = image.get_name()  # of one that is open by its id, by the directory
+    finally:
+        connection.close(image)
     if listed != target:
         connection.pool.remove_object(f"rbd_id.{target}")
         connection.rbd.rename(connection.pool, name, target)
-    elif name != target and id_at(connection, name) is not None:
+    elif name != target and id_at(connection, name) == image_id:
         connection.pool.remove_object(f"rbd_id.{name}")
 
 
@@ -149,8 +162,7 @@ def _set_aside(connection: Connection, key: str) -> None:
     """
     target, aside = names.name_of(key), names.replaced(key)
     with _open(connection, target) as image:
-        if _has_clones(connection, image):
-            _check_trash(connection, key)
+        _check_clones(connection, image, key)
         image.metadata_set(draft.KEY, key)
     left = _taken(connection, aside)  # by one that was killed
     connection.rbd.rename(connection.pool, target, aside)
@@ -188,9 +200,9 @@ def _remove(connection: Connection, left: str) -> None:
 def _check_deletable(connection: Connection, image: Image, version: str | None) -> None:
     settings = connection.settings
     snap = snapshot(image, settings.snapshot)
-    if snap is None:
+    if snap is None or (settings.require_protected and not image.is_protected_snap(settings.snapshot)):
         raise UnpinnableError(
-            f"the image has no snapshot {settings.snapshot!r}: it is no image of this store's, and is kept"
+            f"the image has no protected snapshot {settings.snapshot!r}, and so is none of this store's"
         )
     if version is not None and f"{image.id()}-{snap['id']}" != version:
         raise VersionChangedError("the image is not the version that was to be deleted any more")
@@ -211,12 +223,12 @@ def _has_clones(connection: Connection, image: Image) -> bool:
         image.set_snap(None)
 
 
-def _check_trash(connection: Connection, key: str) -> None:
-    if not connection.settings.trash_in_use:
+def _check_clones(connection: Connection, image: Image, key: str) -> None:
+    if not connection.settings.trash_in_use and _has_clones(connection, image):
         raise InUseError(f"the image {key!r} has clones; flatten or remove them, or set trash_in_use")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _open(connection: Connection, name: str) -> Iterator[Image]:
     image = connection.open(name, writable=True)
     try:

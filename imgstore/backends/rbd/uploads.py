@@ -67,8 +67,7 @@ class RbdUploader:
         with typed(self._owner, key):
             name_of(key)
             with self._cluster.connected(wait) as session:
-                if not overwrite:
-                    session.run(lambda: publish.check_free(session, key), wait)
+                session.run(lambda: publish.check(session, key, overwrite=overwrite), wait)
                 upload = draft.create(
                     session, Plan(key, size, expected, overwrite, self._owner.clock.time()), wait
                 )
@@ -160,7 +159,7 @@ class RbdUploader:
         mark = self._marks.setdefault(os.getpid(), secrets.token_hex(8))
         slot = (mark, upload.image_id)
         if upload.meta.get(_WRITER) == mark:
-            return
+            return  # it stays so: also what is complete has no second writer
         if slot in self._taken:
             raise ConflictError("another process has taken this upload over")
         upload.note(_WRITER, mark)
@@ -173,7 +172,6 @@ class RbdUploader:
         parts.forget(lambda part: part.offset + part.size > size)
         info = upload.finish(size)
         parts.forget(lambda _: True)
-        upload.note(_WRITER, None)
         return info
 
     def _publish(self, upload: Draft, plan: Plan) -> None:

@@ -54,8 +54,7 @@ class RbdWriter:
         wait = Wait(call, self._owner.clock)
         try:
             with self._cluster.connected(wait) as session:
-                if not overwrite:
-                    session.run(lambda: publish.check_free(session, key), wait)
+                session.run(lambda: publish.check(session, key, overwrite=overwrite), wait)
                 return self._stored(session, plan, intake, wait)
         except Exception as exc:
             if exc is intake.failure or not (isinstance(exc, ImgstoreError) or is_foreign(exc)):
