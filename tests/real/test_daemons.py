@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -9,8 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -385,13 +388,34 @@ def test_a_folder_that_is_no_servers_is_not_removed(tmp_path):
     assert os.listdir(tmp_path) == ["precious"]
 
 
-def test_a_port_that_another_took_is_no_answer(tmp_path):
-    """What listens on the port is not the server that failed to: no readiness by another's answer."""
+@contextlib.contextmanager
+def impostor(port):
+    """Answers every GET on a port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_an_answer_by_another_on_the_port_is_none(tmp_path):
     server = Moto.start(tmp_path / "moto")
     try:
         server.kill9("moto")
         with (
-            socket.create_server(("127.0.0.1", urlsplit(server.s3.url).port)),
+            impostor(urlsplit(server.s3.url).port),
             pytest.raises(pytest.fail.Exception, match=r"(?s)moto ended: .*in use"),
         ):
             server.up("moto")

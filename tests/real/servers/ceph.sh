@@ -34,9 +34,7 @@ make() {
     fsid=$(</proc/sys/kernel/random/uuid) osd=$(</proc/sys/kernel/random/uuid)
     MON="[v2:127.0.0.1:$first,v1:127.0.0.1:$((first + 1))]"
     cat >"$folder/settings" <<EOF
-PORT=$((first + 2))
-TLS_PORT=$((first + 3))
-OSD=$osd
+HTTP=$((first + 2))
 EOF
     tell $((first + 2)) $((first + 3)) >"$folder/env"
     mkdir -p "$folder/mon" "$folder/osd" "$folder/rgw"
@@ -211,7 +209,7 @@ ready() {
         ;;
     rgw)
         if [ ! -e "$folder/made" ]; then make_pool; fi
-        await 90 rgw answers rgw "$PORT" /
+        await 90 rgw answers rgw "$HTTP" /
         ;;
     esac
 }

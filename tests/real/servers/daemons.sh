@@ -178,8 +178,8 @@ bring_up() {
     [ -z "${SERVER_OWNER:-}" ] || spawn owner bash "$script" attend "$folder" "$SERVER_OWNER"
     for name in $DAEMONS; do
         if pid_of "$name" >/dev/null; then signal CONT "$name"; else launch "$name"; fi
+        ready "$name"
     done
-    for name in $DAEMONS; do ready "$name"; done
 }
 
 first_start() {

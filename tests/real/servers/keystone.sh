@@ -19,7 +19,7 @@ make() {
     local port url
     port=$(free_ports 1)
     url=http://127.0.0.1:$port/v3
-    echo "PORT=$port" >"$folder/settings"
+    echo "HTTP=$port" >"$folder/settings"
     cat >"$folder/env" <<EOF
 export KEYSTONE_AUTH=$url
 export KEYSTONE_USER=tester KEYSTONE_PASSWORD=${password@Q} KEYSTONE_PROJECT=test KEYSTONE_DOMAIN=Default
@@ -64,12 +64,12 @@ keystone_manage() { "$venv/bin/keystone-manage" --config-file "$folder/keystone.
 
 # shellcheck disable=SC2034 # read by daemons.sh
 run() {
-    COMMAND=(env OS_KEYSTONE_CONFIG_FILES="$folder/keystone.conf" "$venv/bin/python" "$here/inside/identity.py" "$PORT")
+    COMMAND=(env OS_KEYSTONE_CONFIG_FILES="$folder/keystone.conf" "$venv/bin/python" "$here/inside/identity.py" "$HTTP")
 }
 
-ready() { await 60 keystone answers keystone "$PORT" /v3; }
+ready() { await 60 keystone answers keystone "$HTTP" /v3; }
 
-people() { SERVER_PASSWORD=$password "$venv/bin/python" "$here/inside/people.py" "http://127.0.0.1:$PORT/v3" "$@"; }
+people() { SERVER_PASSWORD=$password "$venv/bin/python" "$here/inside/people.py" "http://127.0.0.1:$HTTP/v3" "$@"; }
 
 finish() { people users >>"$folder/env"; }
 

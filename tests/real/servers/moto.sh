@@ -15,7 +15,7 @@ make() {
     local port
     port=$(free_ports 1)
     mkdir -p "$folder/tmp"
-    echo "PORT=$port" >"$folder/settings"
+    echo "HTTP=$port" >"$folder/settings"
     cat >"$folder/env" <<EOF
 export MOTO_URL=http://127.0.0.1:$port
 export MOTO_S3_ACCESS_KEY=any MOTO_S3_SECRET_KEY=${password@Q}
@@ -23,8 +23,8 @@ EOF
 }
 
 # shellcheck disable=SC2034 # read by daemons.sh
-run() { COMMAND=(env TMPDIR="$folder/tmp" "$venv/bin/moto_server" -H 127.0.0.1 -p "$PORT"); }
+run() { COMMAND=(env TMPDIR="$folder/tmp" "$venv/bin/moto_server" -H 127.0.0.1 -p "$HTTP"); }
 
-ready() { await 30 moto answers moto "$PORT" /moto-api/; }
+ready() { await 30 moto answers moto "$HTTP" /moto-api/; }
 
 main "$@"

@@ -12,7 +12,7 @@
 #   /auth/          basic credentials, "user" and SERVER_PASSWORD
 #   /redirect/      302 to /files/
 #   /503/ (Retry-After: 1)   /403/   /flaky/ (about half are 503)
-# TLS_PORT speaks TLS with a certificate from DIR/tls/ca.pem; MTLS_PORT also wants the client's
+# TLS is vouched for by DIR/tls/ca.pem. A port of its own also wants the client's certificate
 # (DIR/tls/client.pem and client.key).
 # shellcheck disable=SC2034 # read by daemons.sh
 DAEMONS=nginx
@@ -26,7 +26,7 @@ need() { need_programs "apt-get install nginx-light openssl" nginx openssl; }
 make() {
     local first
     first=$(free_ports 3)
-    printf 'PORT=%s\nTLS_PORT=%s\nMTLS_PORT=%s\n' "$first" $((first + 1)) $((first + 2)) >"$folder/settings"
+    echo "HTTP=$first" >"$folder/settings"
     cat >"$folder/env" <<EOF
 export NGINX_URL=http://127.0.0.1:$first
 export NGINX_TLS_URL=https://127.0.0.1:$((first + 1))
@@ -95,6 +95,6 @@ EOF
 run() { COMMAND=(nginx -c "$folder/nginx.conf" -p "$folder" -e "$folder/log/error.log"); }
 
 # The master listens first and then makes its workers; it is they who answer.
-ready() { await 10 nginx answers nginx "$PORT" /redirect/; }
+ready() { await 10 nginx answers nginx "$HTTP" /redirect/; }
 
 main "$@"

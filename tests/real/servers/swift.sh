@@ -14,24 +14,25 @@ DAEMONS="account container object proxy" MORE=forget
 # shellcheck source-path=SCRIPTDIR source=daemons.sh
 . "$(dirname "$(realpath "$0")")/daemons.sh"
 
-need() { need_programs "tools/real-servers" "$venv/bin/swift-proxy-server" "$venv/bin/swift-ring-builder"; }
+need() { need_programs "tools/real-servers" "$venv/bin/swift-proxy-server"; }
 
 make() {
-    local port name
-    port=$(free_ports 4)
+    local proxy account container object
+    proxy=$(free_ports 4)
+    account=$((proxy + 1)) container=$((proxy + 2)) object=$((proxy + 3))
+    printf '%s\n' PROXY=$proxy ACCOUNT=$account CONTAINER=$container OBJECT=$object >"$folder/settings"
+    tell "$proxy" >"$folder/env"
     mkdir -p "$folder/disks/d1"
     # Swift keeps an object's metadata there. ext4 takes 3.9 KB per file; a filesystem without any takes none.
     "$venv/bin/python" -c 'import os, sys; os.setxattr(sys.argv[1], "user.swift", b"x" * 500)' "$folder/disks/d1" ||
         die "the filesystem of $folder has no extended attributes"
-    : >"$folder/settings"
-    for name in proxy account container object; do
-        echo "${name^^}=$port" >>"$folder/settings"
-        if [ "$name" = proxy ]; then configure_proxy "$port"; else configure_storage "$name" "$port"; fi
-        port=$((port + 1))
-    done
     # The hash of every name is salted with it; what it is matters to nobody here.
     printf '[swift-hash]\nswift_hash_path_suffix = imgstore\n[storage-policy:0]\nname = one\ndefault = yes\n' >"$folder/swift.conf"
-    tell $((port - 4)) >"$folder/env"
+    "$venv/bin/python" "$here/inside/rings.py" "$folder" account=$account container=$container object=$object
+    configure_proxy "$proxy"
+    configure_storage account $account
+    configure_storage container $container
+    configure_storage object $object
 }
 
 tell() { # PORT
@@ -63,13 +64,6 @@ EOF
 }
 
 configure_storage() { # NAME PORT
-    local ring=("$venv/bin/swift-ring-builder" "$folder/$1.builder")
-    {
-        "${ring[@]}" create 6 1 0
-        "${ring[@]}" add "r1z1-127.0.0.1:$2/d1" 1
-        # 1 is a warning: there is one device.
-        "${ring[@]}" rebalance || [ $? = 1 ]
-    } >>"$folder/log/rings.out" 2>&1
     {
         configure_any "$1" "$2"
         cat <<EOF
