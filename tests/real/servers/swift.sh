@@ -20,7 +20,7 @@ make() {
     local proxy account container object
     proxy=$(free_ports 4)
     account=$((proxy + 1)) container=$((proxy + 2)) object=$((proxy + 3))
-    printf '%s\n' PROXY=$proxy ACCOUNT=$account CONTAINER=$container OBJECT=$object >"$folder/settings"
+    printf '%s\n' PROXY="$proxy" ACCOUNT=$account CONTAINER=$container OBJECT=$object >"$folder/settings"
     tell "$proxy" >"$folder/env"
     mkdir -p "$folder/disks/d1"
     # Swift keeps an object's metadata there. ext4 takes 3.9 KB per file; a filesystem without any takes none.
