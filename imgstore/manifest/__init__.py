@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from imgstore.manifest.digests import ALGORITHMS, ENTRY_LIMIT, STRONG, ChunkDigests
+from imgstore.manifest.bounded import LIMIT
+from imgstore.manifest.digests import ALGORITHMS, CHUNK_SIZE, ENTRY_LIMIT, STRONG, ChunkDigests
 from imgstore.manifest.image import CHUNK_LIMIT, Manifest, SourceUrl
+from imgstore.manifest.metalink import read_metalink, write_metalink
 
 __all__ = [
     "ALGORITHMS",
     "CHUNK_LIMIT",
+    "CHUNK_SIZE",
     "ENTRY_LIMIT",
+    "LIMIT",
     "STRONG",
     "ChunkDigests",
     "Manifest",
     "SourceUrl",
+    "read_metalink",
+    "write_metalink",
 ]

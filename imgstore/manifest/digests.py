@@ -7,6 +7,7 @@ from typing import Final, overload
 
 from imgstore.errors import ManifestError
 
+CHUNK_SIZE: Final = 4 << 20  # bytes of a chunk unless asked otherwise: what a bad byte costs
 ENTRY_LIMIT: Final = 16 << 20  # chunks of one image: 64 TiB of 4 MiB each; their SHA-256 take 512 MiB
 
 # What a chunk may be proven by, and the bytes of each digest. The order is that of preference where a file

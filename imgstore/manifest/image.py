@@ -15,7 +15,7 @@ from imgstore.model import ByteRange, check_key
 SIZE_LIMIT: Final = (1 << 63) - 1  # what an offset in a file can say
 # A chunk is held in memory until it has matched, by each stream that reads.
 CHUNK_LIMIT: Final = 256 << 20
-LAST_PRIORITY: Final = 999_999  # RFC 5854 section 4.1.2.2.1: 1 is the best of 1 to 999999
+LAST_PRIORITY: Final = 999_999  # RFC 5854 section 4.2.16: 1 is the best of 1 to 999999
 SOURCE_LIMIT: Final = 1024  # copies of one image: the largest mirror networks have some hundreds
 URL_LIMIT: Final = 8192  # characters; RFC 9110 section 4.1 asks for 8000 at least
 VERSION_LIMIT: Final = 1024  # characters; S3 has the longest version ids: 1024 bytes
@@ -45,13 +45,13 @@ class SourceUrl:
     def __post_init__(self) -> None:
         if not _matches(_URL, self.url) or len(self.url) > URL_LIMIT:
             raise ManifestError(
-                f"the location {_short(redact_url(str(self.url)))} is no URL; one with a scheme, of at most "
-                f"{URL_LIMIT} characters, would do"
+                f"the location {shortened(redact_url(str(self.url)))} is no URL; one with a scheme, of at "
+                f"most {URL_LIMIT} characters, would do"
             )
         _check_int("the priority of a location", self.priority, 1, LAST_PRIORITY)
         if self.location is not None and not _matches(_LOCATION, self.location):
             raise ManifestError(
-                f"the country {_short(self.location)} of a location is none; two letters, as 'de', would do"
+                f"the country {shortened(self.location)} of a location is none; one as 'de' would do"
             )
 
     def __repr__(self) -> str:
@@ -141,7 +141,7 @@ class Manifest:
     def _check_chunks(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ManifestError(
-                f"chunks cannot be proven by {_short(self.algorithm)}; {', '.join(ALGORITHMS)} would do"
+                f"chunks cannot be proven by {shortened(self.algorithm)}; {', '.join(ALGORITHMS)} would do"
             )
         count = -(-self.size // self.chunk_size)
         if count > ENTRY_LIMIT:
@@ -164,12 +164,12 @@ class Manifest:
             raise ManifestError(f"{len(self.digests)} digests of the image are too many")
         for name, value in self.digests.items():
             if not _matches(_NAME, name):
-                raise ManifestError(f"{_short(name)} is no name of a digest; one as in hashlib would do")
+                raise ManifestError(f"{shortened(name)} is no name of a digest; one as in hashlib would do")
             wanted = ALGORITHMS.get(name)
             if not _matches(_HEX, value) or (wanted is not None and len(value) != 2 * wanted):
                 digits = f"{2 * wanted} digits" if wanted else "digits"
                 raise ManifestError(
-                    f"the {name} of the image is {_short(value)}; lower-case hexadecimal {digits} would do"
+                    f"the {name} of the image is {shortened(value)}; lower-case hexadecimal {digits} would do"
                 )
         whole = self.digests.get(self.algorithm)
         if whole is not None and len(self.chunks) == 1 and self.chunks[0].hex() != whole:
@@ -185,19 +185,20 @@ class Manifest:
                 raise ManifestError(f"made of an image with an unusable key: {exc}") from exc
         if self.version is not None and not _matches(_VERSION, self.version):
             raise ManifestError(
-                f"the version {_short(self.version)} is none; 1 to {VERSION_LIMIT} characters would do"
+                f"the version {shortened(self.version)} is none; 1 to {VERSION_LIMIT} characters would do"
             )
 
 
 def _check_int(what: str, value: Any, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise ManifestError(f"{what} is {_short(value)}; a whole number from {low} to {high} would do")
+        raise ManifestError(f"{what} is {shortened(value)}; a whole number from {low} to {high} would do")
 
 
 def _matches(pattern: re.Pattern[str], value: Any) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Gives `value` as a message shows it: one line, of at most 80 characters."""
     shown = repr(value) if not isinstance(value, int) or value.bit_length() < 256 else "a huge number"
     return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -11,17 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgstore.errors import ImgstoreError, ManifestError
-from imgstore.manifest import ALGORITHMS, CHUNK_LIMIT, ENTRY_LIMIT, ChunkDigests, Manifest, SourceUrl
+from imgstore.manifest import ALGORITHMS, CHUNK_LIMIT, ENTRY_LIMIT, ChunkDigests, SourceUrl
 from imgstore.model import ByteRange
+from tests.unit.manifest import making
 
 DATA = bytes(range(250)) * 4  # 1000 bytes
 
 
 def made(data=DATA, chunk_size=300, algorithm="sha256", **more):
-    digests = b"".join(
-        hashlib.new(algorithm, data[at : at + chunk_size]).digest() for at in range(0, len(data), chunk_size)
-    )
-    return Manifest(len(data), chunk_size, algorithm, ChunkDigests(digests, ALGORITHMS[algorithm]), **more)
+    return making.made(data, chunk_size, algorithm, **more)
 
 
 WHOLE = {"sha256": hashlib.sha256(DATA).hexdigest(), "md5": hashlib.md5(DATA).hexdigest()}
