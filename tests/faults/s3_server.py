@@ -45,6 +45,7 @@ STATUS = {
     "NoSuchVersion": 404,
     "PreconditionFailed": 412,
     "QuotaExceeded": 403,
+    "ConditionalRequestConflict": 409,
     "ServiceUnavailable": 503,
     "SlowDown": 503,
     "TooManyRequests": 429,
@@ -115,6 +116,7 @@ class S3Server:
         self.denied: set[str] = set()  # operations that nobody may do
         self.room: int | None = None
         self.page = 1000
+        self.ranges = True
         self.log: list[tuple[str, str]] = []
         self.sent: Counter[str] = Counter()
         self.before = lambda operation, key: None
@@ -373,7 +375,7 @@ class _Handler(BaseHTTPRequestHandler):
     def GetObject(self, _):
         found = self._found()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if wanted is None:
+        if wanted is None or not self.server_side.ranges:
             return 200, self._fields(found), found.data
         size, start = len(found.data), int(wanted[1])
         if start >= size:

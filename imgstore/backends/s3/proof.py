@@ -17,7 +17,10 @@ _KNOWN: Final = 64
 
 
 class Proof:
-    """The running digests of one upload: after each of its parts from the first on. Callable from threads."""
+    """What this process knows of one upload: its digests after each part from the first on, and how it ended.
+
+    Callable from many threads.
+    """
 
     def __init__(self, digests: Mapping[str, str]) -> None:
         self._expected = digests
@@ -27,6 +30,7 @@ class Proof:
         self._after: dict[int, tuple[int, dict[str, Any]]] = {-1: (0, start)}
         self._tags: dict[int, str] = {}
         self.proven = not digests
+        self.joined = False  # whether the service may have made the image of the parts
 
     def add(self, number: int, offset: int, data: memoryview) -> bool:
         """Hashes a part if the one before it was; tells whether it did. One put again takes its place."""

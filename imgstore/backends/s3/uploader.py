@@ -12,8 +12,14 @@ from imgstore.backends.s3.objects import Objects, cleaning
 from imgstore.backends.s3.parts import Parts
 from imgstore.backends.s3.pending import Pending
 from imgstore.backends.s3.planning import LIMITS, check_part, check_row
-from imgstore.backends.s3.proof import Proofs
-from imgstore.errors import DigestMismatchError, SourceChangedError, UploadLostError
+from imgstore.backends.s3.proof import Proof, Proofs
+from imgstore.errors import (
+    DigestMismatchError,
+    SourceChangedError,
+    TransientError,
+    UnavailableError,
+    UploadLostError,
+)
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 from imgstore.store import Upload, UploadLimits
 
@@ -87,7 +93,7 @@ class S3Uploader:
                 ordered = sorted(parts, key=lambda part: part.number)
                 _check_whole(ordered, pending.size)
                 proof.judge(ordered)
-                info = self._join(pending, ordered, call)
+                info = self._join(pending, ordered, proof, call)
             if not proof.proven:
                 self._read_back(pending, info, call)
                 proof.proven = True
@@ -106,14 +112,23 @@ class S3Uploader:
                 if started <= now - older_than or not older_than:
                     yield Upload(pending.token, pending.key, started)
 
-    def _join(self, pending: Pending, parts: Sequence[Part], call: Call) -> ObjectInfo:
-        held = self._parts.held(pending, call)
+    def _join(self, pending: Pending, parts: Sequence[Part], proof: Proof, call: Call) -> ObjectInfo:
+        try:
+            held = self._parts.held(pending, call)
+        except UploadLostError as exc:
+            if not proof.joined:
+                raise
+            raise UnavailableError("the service does not show the image yet that it made") from exc
         for part in parts:
             if part.number not in held or held[part.number].part != part:
                 raise UploadLostError(f"the service does not hold part {part.number} as given")
         if not parts:
             return self._parts.put_empty(pending, call)
-        return self._parts.join(pending, [held[part.number] for part in parts], call)
+        try:
+            return self._parts.join(pending, [held[part.number] for part in parts], call)
+        except TransientError:
+            proof.joined = True  # it may have been: the service will say
+            raise
 
     def _read_back(self, pending: Pending, info: ObjectInfo, call: Call) -> None:
         digests = Digests(pending.digests)
