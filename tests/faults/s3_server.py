@@ -289,7 +289,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if fault.cut is not None:
             self.wfile.write(reply[: fault.cut])
-            return self._reset()
+            self.close_connection = True
+            return None
         self.wfile.write(reply)
         return None
 
