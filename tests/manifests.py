@@ -29,6 +29,9 @@ class Given:
     def forget(self, key):
         return False
 
+    def remove(self, key, call):
+        self.manifests.pop(key, None)
+
 
 class Made:
     """Manifests of whatever a memory store holds."""
@@ -45,3 +48,6 @@ class Made:
 
     def forget(self, key):
         return False
+
+    def remove(self, key, call):
+        """Nothing is kept."""

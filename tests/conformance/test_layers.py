@@ -30,14 +30,14 @@ class TestLimit(LayerSuite):
 
 
 class TestVerifyWithoutManifests(LayerSuite):
-    wraps = frozenset({"extents"})
+    wraps = frozenset({"writer", "extents"})
 
     def layer(self, inner):
         return VerifyLayer(inner, Given({}))
 
 
 class TestVerify(LayerSuite):
-    wraps = frozenset({"extents"})
+    wraps = frozenset({"writer", "extents"})
     # Nothing is given before a whole chunk came; tests/unit/layers/test_verify.py has its stalls.
     stall = ReadSuite.stall
 
@@ -46,7 +46,7 @@ class TestVerify(LayerSuite):
 
 
 class TestVerifyInOneChunk(LayerSuite):
-    wraps = frozenset({"extents"})
+    wraps = frozenset({"writer", "extents"})
     stall = ReadSuite.stall
 
     def layer(self, inner):

@@ -20,7 +20,7 @@ from imgstore.errors import (
     TimedOutError,
     VersionChangedError,
 )
-from imgstore.layers import verify
+from imgstore.layers import _chunk_reader as reader
 from imgstore.layers.verify import VerifyLayer
 from imgstore.model import ANY, ByteRange, Call, Extent
 from imgstore.stream import Opened
@@ -123,7 +123,7 @@ def test_a_bad_chunk_is_fetched_again_alone(store, place):
     assert (first, again) == ((0, len(IMAGE)), bad)
     # what had been received when the chunk was judged is not asked for again
     assert len(rest) <= 1
-    assert all(bad[1] <= start <= bad[1] + verify.AHEAD * CHUNK for start, _ in rest)
+    assert all(bad[1] <= start <= bad[1] + reader.AHEAD * CHUNK for start, _ in rest)
     seen = [(event.kind, event.store, event.offset, event.count) for event in told]
     size = bad[1] - bad[0]
     assert seen == [("refetched", "bent", bad[0], size), ("repaired", "bent", bad[0], size)]
@@ -260,9 +260,9 @@ def test_small_reads_of_one_chunk_are_one_request(store):
 
 def test_no_more_memory_than_is_said(store, monkeypatch):
     made = []
-    monkeypatch.setattr(verify, "paged", lambda size: made.append(size) or memoryview(bytearray(size)))
+    monkeypatch.setattr(reader, "paged", lambda size: made.append(size) or memoryview(bytearray(size)))
     whole(layered(store))
-    assert made == [CHUNK] * (verify.AHEAD + 1)
+    assert made == [CHUNK] * (reader.AHEAD + 1)
     made.clear()
     whole(layered(store), offset=10, length=CHUNK)
     assert made == [CHUNK]

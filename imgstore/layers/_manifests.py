@@ -1,0 +1,105 @@
+"""Manifests that are kept in a store: under the key of the image and `.meta4`."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from imgstore.errors import NotFoundError, UnsafeLocationError
+from imgstore.manifest import Manifest
+from imgstore.manifest.metalink import read_metalink
+from imgstore.model import Call, check_key
+from imgstore.store import Store
+
+SUFFIX: Final = ".meta4"  # RFC 5854 §6: the extension of the media type
+# The manifest of 1 TiB in chunks of 4 MiB takes 8 MiB.
+REMEMBERED: Final = 4
+
+
+class Readable(Protocol):
+    """What a manifest is read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A manifest, and the version of the file that it was read from."""
+
+    manifest: Manifest
+    version: str | None
+
+
+class StoredManifests:
+    """The manifests of the images of one store, kept in that store or in another.
+
+    The last four are remembered. One that names the version of its image is believed until the image has
+    another; one that does not is asked for again at each use, by a stat. Callable from many threads. Memory:
+    four manifests, of 32 bytes a chunk each.
+    """
+
+    def __init__(self, store: Store, read: Callable[[Readable], Manifest] = read_metalink) -> None:
+        """Takes the store they are in, which stays the caller's to close, and what parses one."""
+        self._store = store
+        self._read = read
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    def find(self, key: str, call: Call) -> Manifest | None:
+        """Gives the manifest of the image `key`, None without one.
+
+        Raises: ManifestError for what is no manifest; as `Store.get`.
+        """
+        name = name_of(key)
+        if name is None:
+            return None
+        kept = self._remembered(key)
+        if kept is not None and (kept.manifest.version is not None or self._is_current(name, kept, call)):
+            return kept.manifest
+        try:
+            with self._store.get(name, call=call) as stream:
+                kept = _Kept(self._read(stream), stream.info.version)
+        except NotFoundError:
+            self.forget(key)
+            return None
+        with self._lock:
+            self._kept[key] = kept
+            self._kept.move_to_end(key)
+            while len(self._kept) > REMEMBERED:
+                self._kept.popitem(last=False)
+        return kept.manifest
+
+    def forget(self, key: str) -> bool:
+        """Drops what is remembered of `key`; tells whether that was anything."""
+        with self._lock:
+            return self._kept.pop(key, None) is not None
+
+    def remove(self, key: str, call: Call) -> None:
+        """Removes the manifest of `key`, if there is one. Raises: as `Writer.delete`."""
+        self.forget(key)
+        name = name_of(key)
+        if name is not None and self._store.writer is not None:
+            with contextlib.suppress(NotFoundError):
+                self._store.writer.delete(name, call=call)
+
+    def _remembered(self, key: str) -> _Kept | None:
+        with self._lock:
+            return self._kept.get(key)
+
+    def _is_current(self, name: str, kept: _Kept, call: Call) -> bool:
+        try:
+            return kept.version is not None and self._store.stat(name, call=call).version == kept.version
+        except NotFoundError:
+            return False
+
+
+def name_of(key: str) -> str | None:
+    """Gives the key that the manifest of `key` has; None where it would be too long for one."""
+    try:
+        return check_key(key + SUFFIX)
+    except UnsafeLocationError:
+        return None
