@@ -10,7 +10,7 @@ class Chunks:
     """Cuts what comes into lanes, and gathers the digests.
 
     A lane is a chunk, or where chunks are small, a *stretch* of them. Stretches that are all zeros have the
-    same digests: those of the first are computed. Belongs to the reader; threads only use what the lanes hold.
+    same digests: those of the first are computed. Belongs to the reader; threads only use what lanes hold.
     """
 
     def __init__(self, algorithm: str, size: int, piece: int) -> None:

@@ -22,7 +22,7 @@ _ZEROS: Final = memoryview(bytes(1 << 20))
 
 @dataclass(slots=True)
 class Piece:
-    """The next stretch of the image: what is in `buffer`, or zeros. `users` parts of it are not hashed yet."""
+    """The next stretch of the image: what `buffer` holds, or zeros. `users`: parts still to be hashed."""
 
     number: int
     buffer: memoryview | None

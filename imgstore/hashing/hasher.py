@@ -210,10 +210,12 @@ class Hasher:
             raise
 
     def _send_filled(self) -> None:
-        if self._buffer is not None and self._filled:
-            self._send(self._buffer[: self._filled], self._buffer)
-            self._buffer = None
-            self._filled = 0
+        buffer, self._buffer = self._buffer, None
+        filled, self._filled = self._filled, 0
+        if filled and buffer is not None:
+            self._send(buffer[:filled], buffer)
+        elif buffer is not None:
+            self._schedule.add([], buffer)  # kept, it would take the room of what comes instead
 
     def _send(self, data: memoryview | int, buffer: memoryview | None = None) -> None:
         parts = [Part(lane, data) for lane in self._lanes]
