@@ -118,6 +118,15 @@ def test_only_pinned_requests_use_a_connection_again(transport, pinned, connecti
     assert peer.connections == connections
 
 
+def test_who_announces_the_end_of_a_connection_uses_it_no_more(transport):
+    with Peer(answering(DONE)) as peer:
+        for _ in range(2):
+            watch = transport.watch(NO_CALL)
+            exchange = transport.send("GET", peer.url, {"Connection": "close"}, watch=watch, pinned=True)
+            assert transport.read(exchange, watch) == b"done"
+        assert peer.connections == 2
+
+
 def test_head_has_no_body_whatever_its_length_says(transport):
     with Peer(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n")) as peer:
         for _ in range(2):

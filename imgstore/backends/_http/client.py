@@ -70,12 +70,14 @@ class Exchange:
         self.reply = reply
         # RFC 9112 §6.3: these have no body, whatever their fields say
         self.bodiless = request.method == "HEAD" or reply.status in {204, 304}
+        # §9.6: who says so sends nothing more there, whatever the server answers
+        self._last = request.headers.get("Connection", "").lower() == "close"
 
     def finish(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if persists(self.reply) and connection.is_clean():
+        if not self._last and persists(self.reply) and connection.is_clean():
             self._client.keep(self._way, connection)
         else:
             connection.close()
