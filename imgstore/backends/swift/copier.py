@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from imgstore.backends._http_range import Reply, content_length
 from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.failures import changed, typed
-from imgstore.backends.swift.joining import check_parts, discard, publish_parts
+from imgstore.backends.swift.joining import check_parts, conclude, discard, publish_parts
 from imgstore.backends.swift.parts import limits_of
 from imgstore.backends.swift.publish import upload_of
 from imgstore.backends.swift.records import Record, fresh_id
-from imgstore.backends.swift.remains import Remains
+from imgstore.backends.swift.remains import replaced
 from imgstore.backends.swift.segments import Segments
 from imgstore.backends.swift.static import is_static, manifest
 from imgstore.backends.swift.versions import etag_of
@@ -64,16 +64,16 @@ class SwiftCopier:
                 parts.append(segments.adopt(number, at, size, etag, source=place, call=call))
                 at += size
             parts = check_parts(record, parts, limits_of(owner.service.capabilities(call=call)))
-            remains = Remains(owner).replaced(record.key, call) if record.overwrite else None
+            remains = replaced(owner, record.key, call) if record.overwrite else None
             info = publish_parts(owner, record, parts, call)
         except Exception as exc:
             # After a request without an answer the record stays, for `reap`.
             if not isinstance(owner.translate(exc), TransientError):
                 discard(owner, record, parts)
             raise
-        if remains:
+        if remains is not None:
             remains.sweep(call)
-        owner.records.remove(record.upload, record.key, call)
+        conclude(owner, record, call)
         return info
 
     def _pieces(self, key: str, reply: Reply, call: Call) -> Iterator[_Piece]:

@@ -88,6 +88,7 @@ class SwiftStore(Store):
         open_timeout: float = 10.0,
         connect_timeout: float = 5.0,
         receive_timeout: float = 15.0,
+        work_timeout: float = 120.0,
     ) -> None:
         """Takes the options; no file is read, and nothing is connected yet.
 
@@ -134,7 +135,9 @@ class SwiftStore(Store):
             expire_soon=expire_soon_interval,
         )
         self.layout = Layout(container, multiple_containers_seed, multi_tenant)
-        self.service = Service(self._transport, tokens, _AGENT)
+        self.service = Service(
+            self._transport, tokens, _AGENT, work_timeout=_positive("work_timeout", work_timeout)
+        )
         self.reader = Reader(self.service, self.layout)
         self.placing = Placing(self, create=create_container)
         self.publisher = Publisher(self)

@@ -12,7 +12,7 @@ from imgstore.backends._intake import Digests
 from imgstore.backends.swift.failures import RefusedError
 from imgstore.backends.swift.parts import Limits, limits_of
 from imgstore.backends.swift.records import Record
-from imgstore.backends.swift.remains import Remains
+from imgstore.backends.swift.remains import replaced
 from imgstore.backends.swift.segments import Segments, etag, joined_etag
 from imgstore.backends.swift.versions import tagged
 from imgstore.errors import (
@@ -47,7 +47,7 @@ def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -
     """
     parts = check_parts(record, parts, limits_of(owner.service.capabilities(call=call)))
     _check_digests(owner, record, parts, call)
-    remains = Remains(owner).replaced(record.key, call) if record.overwrite else None
+    remains = replaced(owner, record.key, call) if record.overwrite else None
     try:
         info = publish_parts(owner, record, parts, call)
     except AlreadyExistsError as exc:
@@ -86,6 +86,14 @@ def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call
         raise BadReplyError(
             f"the server does not see all segments yet (status {exc.status})", request_id=exc.reply.request_id
         ) from None
+
+
+def conclude(owner: SwiftStore, record: Record, call: Call) -> None:
+    """Removes the record of an image that is published: whatever becomes of it, that is no failure."""
+    try:
+        owner.records.remove(record.upload, record.key, call)
+    except (RefusedError, ImgstoreError) as exc:
+        LOG.debug("the record of %r stays, for reap: %s", record.key, exc)
 
 
 def discard(owner: SwiftStore, record: Record, parts: Sequence[Part], *, ended: bool = True) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from imgstore.backends.swift.failures import typed
-from imgstore.errors import UnsafeLocationError
+from imgstore.backends.swift.failures import RefusedError, typed
+from imgstore.errors import NotFoundError, UnsafeLocationError
 from imgstore.model import NO_CALL, Call, ObjectInfo, check_key
 
 if TYPE_CHECKING:
@@ -50,10 +50,20 @@ class SwiftLister:
         yield from heapq.merge(*listings, key=lambda info: info.key.encode())
 
     def _listed(self, container: str, prefix: str, call: Call) -> Iterator[ObjectInfo]:
-        for entry in self._owner.service.objects(container, call=call, prefix=prefix):
-            info = _info(entry)
-            if info is not None:
-                yield info
+        owner = self._owner
+        try:
+            for entry in owner.service.objects(container, call=call, prefix=prefix):
+                info = _info(entry)
+                if info is not None:
+                    yield info
+        except RefusedError as exc:
+            if exc.status != 404 or not owner.layout.single:
+                raise
+            if not owner.placing.makes_containers:  # else it is made with the first image
+                raise NotFoundError(
+                    f"there is no container {container!r}; make it, or correct the option 'container'",
+                    request_id=exc.reply.request_id,
+                ) from None
 
 
 def _info(entry: Mapping[str, Any]) -> ObjectInfo | None:

@@ -197,7 +197,7 @@ def _connections() -> Sequence[Opt]:
             default=10.0,
             min=0.1,
             help="Seconds until a reply must have begun: name lookup, connect, TLS, request and headers "
-            "together. Work of the service itself, joining or copying segments, may take two minutes.",
+            "together.",
         ),
         cfg.FloatOpt(
             "connect_timeout",
@@ -211,6 +211,13 @@ def _connections() -> Sequence[Opt]:
             min=0.1,
             help="Seconds that the service may send nothing in the middle of an image, or take nothing of "
             "one that is being stored.",
+        ),
+        cfg.FloatOpt(
+            "work_timeout",
+            default=120.0,
+            min=0.1,
+            help="Seconds until the reply to what the service itself works on: it looks at each segment "
+            "before it joins them, up to 1,000, or copies one of up to 5 GiB from disk to disk.",
         ),
     )
 

@@ -18,9 +18,6 @@ from imgstore.backends.swift.failures import RefusedError
 from imgstore.errors import BadReplyError, ConfigError, ImgstoreError
 from imgstore.model import Call
 
-# Seconds until the reply to what the server itself works on: it looks at each segment of a manifest (up to
-# 1,000, some milliseconds each), or copies a segment of up to 5 GiB from disk to disk.
-WORK_TIMEOUT: Final = 120.0
 # Entries of one page: with names of 1 KiB and their JSON still below the transport's limit of a document.
 PAGE: Final = 2000
 
@@ -137,8 +134,9 @@ class Service:
     swiftclient is ever given a token or a reply's fields, so none is in its log.
     """
 
-    def __init__(self, transport: Transport, tokens: Tokens, user_agent: str) -> None:
+    def __init__(self, transport: Transport, tokens: Tokens, user_agent: str, *, work_timeout: float) -> None:
         self.transport = transport
+        self._work_timeout = work_timeout
         self._tokens = tokens
         self._agent = user_agent
 
@@ -242,7 +240,7 @@ class Service:
             Payload(view) if view.nbytes else None,
             call=call,
             pinned=etag is not None,
-            reply_timeout=WORK_TIMEOUT if query else None,
+            reply_timeout=self._work_timeout if query else None,
             content_length=view.nbytes,
             etag=etag,
             content_type="application/octet-stream",
@@ -267,7 +265,7 @@ class Service:
             functions().copy_object,
             *source,
             call=call,
-            reply_timeout=WORK_TIMEOUT,
+            reply_timeout=self._work_timeout,
             destination="/" + "/".join(target),
             headers={"X-Fresh-Metadata": "true", **headers},
         )

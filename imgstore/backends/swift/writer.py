@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from imgstore.backends._intake import Digests, Intake
 from imgstore.backends.swift.failures import changed, fail, typed
-from imgstore.backends.swift.joining import discard, publish_parts
+from imgstore.backends.swift.joining import conclude, discard, publish_parts
 from imgstore.backends.swift.parts import Filling, limits_of, plan
-from imgstore.backends.swift.publish import upload_of
 from imgstore.backends.swift.records import Record, fresh_id
-from imgstore.backends.swift.remains import Remains
+from imgstore.backends.swift.remains import Remains, replaced
 from imgstore.backends.swift.segments import Segments
 from imgstore.errors import (
     DeadlineExceededError,
@@ -69,12 +68,12 @@ class SwiftWriter:
             limits = limits_of(owner.service.capabilities(call=call))
             filling = Filling(intake.pieces(), plan(size, self._segment_size, limits))
             first = filling.next()
-            remains = Remains(owner).replaced(key, call) if overwrite else None
+            remains = replaced(owner, key, call) if overwrite else None
             if filling.ended:
                 info = self._put_whole(record, first, call)
             else:
                 info = self._put_segments(record, first, filling, limits.segments, call)
-            if remains:
+            if remains is not None:
                 remains.sweep(call)
             return info
         except Exception as exc:
@@ -91,18 +90,16 @@ class SwiftWriter:
                 raise NotFoundError(f"there is no {key!r}")
             if version is not None and owner.reader.described(key, reply, call).version != version:
                 raise changed(reply)
-            remains = Remains(owner).of(key, reply, call)
-            upload = upload_of(reply)
+            remains = Remains(owner, key, reply, call)
             container = owner.layout.place(key)
-            if not remains or upload is None:
+            if remains.noted:
+                remains.note(call)
+                owner.service.delete(container, key, call=call)
+                remains.remove(call)
+            else:
                 # Swift's own order: asked again after a failure, it finds what is left by the manifest.
                 remains.remove(call)
                 owner.service.delete(container, key, call=call)
-            else:
-                owner.records.begin(Record(upload, key, started=owner.clock.time()), call)
-                owner.service.delete(container, key, call=call)
-                remains.remove(call)
-                owner.records.remove(upload, key, call)
             owner.placing.remove_own(container, call)
 
     def _put_whole(self, record: Record, data: memoryview, call: Call) -> ObjectInfo:
@@ -136,7 +133,7 @@ class SwiftWriter:
             if not isinstance(owner.translate(exc), TransientError):
                 discard(owner, record, parts)
             raise
-        owner.records.remove(record.upload, record.key, call)
+        conclude(owner, record, call)
         return info
 
     def _send(  # noqa: PLR0917  # private to this class
