@@ -1,7 +1,8 @@
 """The only place that orders layers, and says what each does to each facet.
 
 Inner to outer: *metrics* sees every attempt; *limit* holds permits and bandwidth for each attempt, so that a
-pause between two tries holds none; *resume* splices. Settings switch a layer on or off and never reorder.
+pause between two tries holds none; *resume* splices; *verify* proves what was spliced. Settings switch a
+layer on or off and never reorder.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from imgstore.retry import TokenBucket
 from imgstore.store import Store
 
 RECEIVE_LIMIT: Final = 20.0  # seconds of silence that no window makes longer: connections die unnoticed
+
+_VERIFY: Final = ("off", "if-present", "required")
 
 # What a layer does to a facet: `wrap` adds the layer's own behaviour, `pass` hands out the inner one itself.
 FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
@@ -55,6 +58,16 @@ FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
         "acls": "pass",
         "space": "pass",
     },
+    "verify": {
+        "writer": "wrap",
+        "uploader": "pass",
+        "lister": "wrap",
+        "extents": "wrap",
+        "device": "pass",
+        "copier": "pass",
+        "acls": "pass",
+        "space": "pass",
+    },
 }
 
 
@@ -62,7 +75,9 @@ FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
 class LayerSettings:
     """The settings of the layers of one store. Bytes and seconds; None switches off.
 
-    `resume_attempts` of 0 leaves the resume layer out. See the layers for what each setting means.
+    `resume_attempts` of 0 leaves the resume layer out, `verify` of "off" the verify layer. Manifests are
+    beside their images, or in the store `manifest_store`, which `open_stores` knows by its name. See the
+    layers for what each setting means.
 
     Raises: ConfigError naming the setting and what would do.
     """
@@ -75,6 +90,8 @@ class LayerSettings:
     proof_limit: float = 2.0
     max_streams: int | None = None
     rate_limit: float | None = None
+    verify: Literal["off", "if-present", "required"] = "off"
+    manifest_store: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("resume_attempts", "stall_floor", "skip_limit", "proof_limit"):
@@ -86,6 +103,8 @@ class LayerSettings:
                 raise ConfigError(f"{name} is {value}; it is above 0")
         if self.rate_limit == math.inf:
             raise ConfigError("rate_limit is inf; None lifts the limit")
+        if self.verify not in _VERIFY:
+            raise ConfigError(f"verify is {self.verify!r}; {', '.join(_VERIFY)} would do")
 
 
 @runtime_checkable
@@ -107,7 +126,7 @@ def build(
     """Gives `driver` in its layers. `bucket` is shared by all stores of one endpoint.
 
     `clock` is given to the driver as well, and a receive timeout within the stall window; `observe` is told
-    every event of every call.
+    every event of every call. Where `settings` name another store for manifests, `verified` adds their layer.
     """
     driver.clock = clock
     if isinstance(driver, Patient):
@@ -129,4 +148,30 @@ def build(
             jitter=jitter,
             observe=observe,
         )
-    return store
+    return store if settings.manifest_store else verified(store, settings, observe=observe)
+
+
+def verified(
+    store: Store,
+    settings: LayerSettings,
+    *,
+    manifests: Store | None = None,
+    observe: Callable[[Event], None] | None = None,
+) -> Store:
+    """Gives `store` with what `settings` say of verifying; `manifests` is where those of its images are.
+
+    Without it they are beside their images, and not listed. It stays the caller's to close.
+    """
+    if settings.verify == "off":
+        return store
+    # a fifth of what `imgstore --help` may take, for those who verify
+    from imgstore.layers._manifests import SUFFIX, StoredManifests
+    from imgstore.layers.verify import VerifyLayer
+
+    return VerifyLayer(
+        store,
+        StoredManifests(store if manifests is None else manifests),
+        required=settings.verify == "required",
+        hide=SUFFIX if manifests is None else "",
+        observe=observe,
+    )

@@ -21,7 +21,7 @@ from imgstore.config.values import StoreOptions
 from imgstore.errors import ConfigError
 from imgstore.model import Event
 from imgstore.retry import TokenBucket
-from imgstore.stack import build
+from imgstore.stack import build, verified
 from imgstore.store import Store
 
 # Fit for a section, for NAME:KEY on a command line, and for the label of a metric.
@@ -75,11 +75,12 @@ def open_stores(
                 built[plan.store_id] = _build(plan, buckets, clock, observe)
             if hide is not None:
                 hide(plan.secrets)
+        proven = {plan.store_id: _verified(plan, built, observe) for plan in plans}
     except BaseException:
         with contextlib.suppress(Exception):
             Stores(built, {}, None).close()
         raise
-    return Stores(built, {plan.store_id: plan.driver for plan in plans}, default_id)
+    return Stores(proven, {plan.store_id: plan.driver for plan in plans}, default_id)
 
 
 def _build(
@@ -93,6 +94,22 @@ def _build(
     driver.store_id = plan.store_id
     bucket = buckets.setdefault(driver.endpoint, TokenBucket()) if driver.endpoint else None
     return build(driver, settings, clock=clock, bucket=bucket, observe=observe)
+
+
+def _verified(plan: _Plan, built: Mapping[str, Store], observe: Callable[[Event], None] | None) -> Store:
+    """Gives the store with its manifests, if those are in another one. Raises: ConfigError."""
+    store = built[plan.store_id]
+    settings = plan.options.layers()
+    named = settings.manifest_store
+    if named is None:
+        return store
+    with _naming(plan.store_id, plan.driver):
+        if named not in built:
+            raise ConfigError(
+                f"manifest_store is {named!r}, which is not enabled{drivers.nearest(named, built)}"
+            )
+        beside = named == plan.store_id
+        return verified(store, settings, manifests=None if beside else built[named], observe=observe)
 
 
 def _plans(conf: cfg.ConfigOpts, files: Mapping[str, Sections]) -> Iterator[_Plan]:

@@ -97,6 +97,24 @@ LAYER_OPTIONS: Final = (
         help="Bytes a second that all reads of the store in this process may receive together. 0 or nothing: "
         "as fast as it goes.",
     ),
+    cfg.StrOpt(
+        "verify",
+        default=_built_in.verify,
+        choices=[
+            ("off", "Images are given as the store gives them."),
+            ("if-present", "An image that has a manifest is proven by it, chunk for chunk."),
+            ("required", "An image without a manifest, or with that of another image, is not given."),
+        ],
+        help="Whether what is read is held against the digests in the image's manifest before it is handed "
+        "out. A chunk that does not match is fetched once more, alone. Reads are widened to whole chunks, "
+        "and each open asks for the manifest first; the last four are remembered.",
+    ),
+    cfg.StrOpt(
+        "manifest_store",
+        sample_default="disks",
+        help="The store that has the manifests, under the image's key and '.meta4'. Nothing: they are beside "
+        "their images, and are then not listed.",
+    ),
 )
 
 LAYER_NAMES: Final = frozenset(option.dest for option in LAYER_OPTIONS)

@@ -16,13 +16,15 @@ from imgstore.backends.filesystem import FilesystemStore
 from imgstore.backends.http import HttpStore
 from imgstore.backends.memory import MemoryStore
 from imgstore.config import Stores, load, open_stores, register_opts
-from imgstore.errors import ConfigError, TransientError
+from imgstore.errors import ConfigError, ManifestError, TransientError
 from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.resume import ResumeLayer
+from imgstore.manifest.metalink import write_metalink
 from imgstore.secret import reveal
 from imgstore.testing.faults import SimClock
 from tests import canary
+from tests.manifests import manifest_of
 
 
 @pytest.fixture(autouse=True)
@@ -400,9 +402,47 @@ def test_settings_choose_the_layers(write):
 
 
 def test_settings_of_layers_that_are_not_there_yet(write):
-    for name in ("verify", "manifest_store", "parallel", "part_size"):
+    for name in ("parallel", "part_size"):
         said = refused(write(f"[imgstore]\nenabled_stores = m:memory\n[store_defaults]\n{name} = 1"))
         assert f"[store_defaults] has no option '{name}'" in said
+
+
+IMAGE = bytes(range(256)) * 16
+
+
+def seed(store, key, data, *, manifests=None):
+    store.writer.put(key, io.BytesIO(data))
+    if manifests is not None:
+        file = io.BytesIO()
+        write_metalink(manifest_of(data, 1000, key=key), file)
+        manifests.writer.put(f"{key}.meta4", io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.parametrize("place", ["", "manifest_store = m", "manifest_store = other"])
+def test_images_are_verified_by_manifests_in_their_store_or_another(write, place):
+    conf = write(
+        f"[imgstore]\nenabled_stores = m:memory, other:memory\n[store_m]\nverify = required\n{place}\n"
+    )
+    with open_stores(conf) as stores:
+        store = stores["m"]
+        inside = innermost(stores["other" if "other" in place else "m"])
+        seed(innermost(store), "disk", IMAGE, manifests=inside)
+        seed(innermost(store), "bare", IMAGE)
+        assert store.get("disk").read() == IMAGE
+        with pytest.raises(ManifestError, match="no manifest of 'bare'"):
+            store.get("bare")
+        assert [info.key for info in store.lister.list()] == ["bare", "disk"]
+        store.writer.delete("disk")
+        assert "disk.meta4" not in [info.key for info in inside.lister.list()]
+
+
+def test_a_store_for_manifests_that_is_not_there(write):
+    said = refused(write("[imgstore]\nenabled_stores = m:memory\n[store_m]\nmanifest_store = other\n"))
+    assert "manifest_store is 'other', which is not enabled" in said
+
+
+def test_verify_takes_one_of_three(write):
+    assert "verify" in refused(write("[imgstore]\nenabled_stores = m:memory\n[store_m]\nverify = maybe\n"))
 
 
 def test_clock_and_observer_reach_every_store(write):

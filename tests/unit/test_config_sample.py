@@ -56,8 +56,9 @@ def test_settings_of_layers_are_those_of_the_stack():
     assert [option.dest for option in LAYER_OPTIONS] == list(fields)
     for option in LAYER_OPTIONS:
         assert option.default == fields[option.dest].default, option.dest
-        kind = cfg.IntOpt if fields[option.dest].type.startswith("int") else cfg.FloatOpt
-        assert isinstance(option, kind), option.dest
+        told = fields[option.dest].type
+        kinds = {"int": cfg.IntOpt, "float": cfg.FloatOpt, "str": cfg.StrOpt, "Literal": cfg.StrOpt}
+        assert isinstance(option, kinds[re.match(r"\w+", told)[0]]), option.dest
 
 
 @pytest.mark.parametrize("section", sorted(told()))

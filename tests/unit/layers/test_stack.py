@@ -12,11 +12,13 @@ from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.resume import ResumeLayer
+from imgstore.layers.verify import VerifyLayer
 from imgstore.model import Call
 from imgstore.retry import TokenBucket
 from imgstore.stack import FACETS, LayerSettings, build
 from imgstore.store import FACETS as FACET_NAMES
 from imgstore.store import Store
+from tests.manifests import Given
 from tests.unit.layers.scripted import DATA, Attempt, Clock, Facet, ScriptedStore
 
 LOST = ConnectionLostError("lost")
@@ -24,6 +26,7 @@ LAYERS = {
     "metrics": MetricsLayer,
     "limit": lambda inner: LimitLayer(inner, max_streams=1, rate_limit=1e9),
     "resume": lambda inner: ResumeLayer(inner, jitter=lambda: 0.0),
+    "verify": lambda inner: VerifyLayer(inner, Given({}), hide=".meta4"),
 }
 
 
@@ -94,6 +97,10 @@ def test_what_is_wrapped_is_another_object_that_adds_what_the_layer_is_for(layer
         with pytest.raises(ConnectionLostError):
             ASKED[facet](wrapped, Call(observe=told.append))
         assert [event.kind for event in told] == ["failed"]
+    elif layer == "verify":
+        with pytest.raises(ConnectionLostError):
+            ASKED[facet](wrapped, Call())
+        assert len(inside.calls) == 1
     else:
         ASKED[facet](wrapped, Call())
         assert len(inside.calls) == 2
@@ -174,6 +181,9 @@ def test_the_order_of_the_layers():
     [
         ({}, [ResumeLayer, MetricsLayer]),
         ({"max_streams": 3}, [ResumeLayer, LimitLayer, MetricsLayer]),
+        ({"verify": "required"}, [VerifyLayer, ResumeLayer, MetricsLayer]),
+        ({"verify": "if-present"}, [VerifyLayer, ResumeLayer, MetricsLayer]),
+        ({"verify": "required", "manifest_store": "other"}, [ResumeLayer, MetricsLayer]),
         ({"rate_limit": 3.0}, [ResumeLayer, LimitLayer, MetricsLayer]),
         ({"resume_attempts": 0}, [MetricsLayer]),
         ({"resume_attempts": 0, "max_streams": 3}, [LimitLayer, MetricsLayer]),
@@ -193,6 +203,8 @@ def test_the_defaults():
         "proof_limit": 2.0,
         "max_streams": None,
         "rate_limit": None,
+        "verify": "off",
+        "manifest_store": None,
     }
 
 
