@@ -64,7 +64,9 @@ class Clones(Place):
         wait = Wait(NO_CALL, self.seeds.clock)
         with self.seeds._cluster.connected(wait) as session:
             pool, layering = session.pool, session.bindings.rbd.RBD_FEATURE_LAYERING
-            session.rbd.clone(pool, parent, "snap", pool, name_of(key), layering)
+            # In objects of 4 KiB, or writing the second half would copy the first
+            layout = {"features": layering, "order": 12, "stripe_unit": 1 << 12, "stripe_count": 1}
+            session.rbd.clone(pool, parent, "snap", pool, name_of(key), **layout)
             image = session.open(name_of(key), writable=True)
             try:
                 image.write(data[half:], half)

@@ -312,14 +312,18 @@ def test_a_sparse_image_costs_what_it_holds(rbd_ceph):
 def test_a_child_that_ends_is_not_held_up_by_what_it_inherited(rbd_ceph, image):
     """The destructors of librados wait for threads that a fork leaves behind."""
     program = (
-        "import os, sys\n"
+        "import gc, os, sys\n"
         "from imgstore.backends.rbd import RbdStore\n"
         "store = RbdStore(user=sys.argv[1], ceph_conf=sys.argv[2])\n"
-        "stream = store.get(sys.argv[3])\n"
+        "stream = store.get(sys.argv[3], 0, 1000)\n"
         "stream.read(10)\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    sys.exit(store.stat(sys.argv[3]).size != 48 << 20)\n"
+        "    right = store.stat(sys.argv[3]).size == 48 << 20\n"
+        "    store.close()\n"
+        "    del store, stream\n"
+        "    gc.collect()\n"
+        "    sys.exit(not right)\n"
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     done = subprocess.run(
