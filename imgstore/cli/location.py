@@ -18,7 +18,6 @@ _NAMED = re.compile(r"([^/:]*):(.*)", re.DOTALL)
 _STORE = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")  # what a configuration takes for a name
 
 _ABSENT = {
-    "s3": "this version has no S3 driver; a presigned https:// URL of the object works",
     "ftp": "FTP is not supported; use an http:// or https:// URL, or fetch it and give the path",
     "file": "files are named by their path, without file://",
 }
@@ -27,6 +26,7 @@ _ABSENT = {
 # the service's own tools would use.
 SERVICES: Final = {
     "rbd": "imgstore.backends.rbd:RbdStore",
+    "s3": "imgstore.backends.s3:S3Store",
     "swift": "imgstore.backends.swift:SwiftStore",
 }
 

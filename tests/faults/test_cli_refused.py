@@ -63,7 +63,6 @@ CASES = [
     (f"cp a.img {'x' * 256}", 9, "File name too long"),
     (f"cp a.img {URL}", 2, "copies go to a path or -"),
     ("cp a.img http://u:{TOKEN}@h/x?s={PRESIGNED_QUERY}", 2, "http://h/x?...: copies go to a path or -"),
-    ("cp a.img s3://bucket/key", 2, "no S3 driver"),
     ("cp a.img fast:disk", 2, "no store 'fast'"),
     ("cp a.img ''", 2, "a location is empty"),
     # both
@@ -84,7 +83,8 @@ CASES = [
     ("cat ''", 2, "a location is empty"),
     ("cat fast:disk", 2, "a path with a colon is written ./fast:disk"),
     ("cat ./fast:disk", 3, "there is no file ./fast:disk"),
-    ("stat s3://bucket/key", 2, "no S3 driver; a presigned https:// URL"),
+    ("stat s3://u:{TOKEN}@bucket/key", 2, "an s3:// URL holds no credentials"),
+    ("stat s3://bucket/key?X-Amz-Signature={PRESIGNED_QUERY}", 2, "holds a query"),
     ("stat swift://container/object", 2, "the environment names no account: set OS_CLOUD"),
     ("stat ftp://h/x", 2, "FTP is not supported"),
     ("stat file:///images/../../etc/shadow", 2, "without file://"),

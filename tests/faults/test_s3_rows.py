@@ -456,8 +456,10 @@ def test_h6_keys_that_expired_are_read_again_once_for_each_worker(s3, tmp_path):
     s3.server.tokens = {"old"}
     with driver.get("k", 0, 10) as stream:
         stream.read()
-    s3.server.tokens = {"new"}
-    s3.server.before = lambda *_: token.write_text("new")  # renewed just as the service refuses the old ones
+    s3.server.tokens = {canary.TOKEN}
+    s3.server.before = lambda *_: token.write_text(
+        canary.TOKEN
+    )  # renewed just as the service refuses the old ones
     with driver.get("k") as stream:
         assert stream.read() == SMALL
     assert s3.server.count("GetObject") == 3

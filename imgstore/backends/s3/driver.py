@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from imgstore.backends._http.address import parse
 from imgstore.backends._http.client import TlsFiles
@@ -130,17 +131,21 @@ class S3Store(Store):
 
     @classmethod
     def at(cls, url: str, **options: Any) -> tuple[S3Store, str]:
-        """Gives a store over the bucket of `s3://BUCKET/KEY`, and the key, which stands there unencoded.
+        """Gives a store over the bucket of `s3://BUCKET/KEY`, and the key, which may be percent-encoded.
 
         Endpoint, region and credentials are those of boto3: its environment and files. `options` are those
         of the constructor.
 
         Raises: ConfigError.
         """
-        bucket, _, key = url.removeprefix("s3://").partition("/")
-        if not url.startswith("s3://") or not bucket:
+        parts = urlsplit(url)
+        if parts.scheme != "s3" or not parts.netloc:
             raise ConfigError("the URL is not of the form s3://BUCKET/KEY")
-        return cls(bucket=bucket, **options), key
+        if "@" in parts.netloc:
+            raise ConfigError("an s3:// URL holds no credentials; boto3's environment and files do")
+        if parts.query or parts.fragment:
+            raise ConfigError("the URL holds a query or a fragment; ? and # of a key are percent-encoded")
+        return cls(bucket=unquote(parts.netloc), **options), unquote(parts.path[1:])
 
     @property
     def location(self) -> str:
