@@ -66,7 +66,7 @@ class RbdStore(Store):
         op_timeout: float = 30.0,
         receive_timeout: float = 15.0,
         io_size: int = 4 << 20,
-        in_flight: int = 4,
+        in_flight: int = 8,
     ) -> None:
         """Takes the options; nothing is read or connected yet.
 

@@ -23,7 +23,7 @@ def options_at(url: str) -> tuple[dict[str, Any], str]:
     if parts.scheme.lower() != "rbd" or parts.query or parts.fragment:
         raise ConfigError(f"not such a URL: {_FORM}; credentials come from the keyring")
     path, at, snapshot = parts.path.partition("@")
-    pool, names = unquote(parts.netloc), [unquote(each) for each in path.strip("/").split("/")]
+    pool, names = unquote(parts.netloc), [unquote(each) for each in path.removeprefix("/").split("/")]
     if not pool or not all(names) or len(names) > 2 or (at and not snapshot) or "@" in pool:
         raise ConfigError(f"not such a URL: {_FORM}")
     key = key_of(names[-1])

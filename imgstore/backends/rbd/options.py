@@ -118,7 +118,7 @@ def _options() -> Sequence[Opt]:
             "memory.",
         ),
         cfg.IntOpt(
-            "in_flight", default=4, help="Reads or writes that one reader or writer has under way at once."
+            "in_flight", default=8, help="Reads or writes that one reader or writer has under way at once."
         ),
     )
 
