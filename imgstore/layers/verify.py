@@ -8,10 +8,10 @@ from typing import Protocol
 
 from imgstore.errors import ManifestError, RangeNotSatisfiableError, VersionChangedError
 from imgstore.layers import _verified_facets as facets
-from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk, described, difference
+from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk
 from imgstore.layers.base import Layer
 from imgstore.manifest import Manifest
-from imgstore.model import ByteRange, Call, Event, ObjectInfo, Version
+from imgstore.model import ByteRange, Call, Event, Version
 from imgstore.store import Store
 from imgstore.stream import Opened
 
@@ -38,7 +38,8 @@ class VerifyLayer(Layer):
     """Proves every byte by the digest of its chunk, and fetches a bad chunk again.
 
     Reads are widened to whole chunks. An image without a manifest is read as it is, unless manifests are
-    `required`: then it is ManifestError, as a stale one is. Memory: that of `ChunkReader` a stream, and one
+    `required`: then it is ManifestError, as a stale one is. `stat` is the store's own: to look at a manifest
+    would take a stream, and who holds the only one may ask. Memory: that of `ChunkReader` a stream, and one
     chunk for the layer, which keeps the last one verified.
     """
 
@@ -88,13 +89,6 @@ class VerifyLayer(Layer):
         if stale:
             self._give_up(key, stale)
         return opened or super()._open(key, start, stop, version, call)
-
-    def _stat(self, key: str, call: Call) -> ObjectInfo:
-        info = super()._stat(key, call)
-        manifest = self._find(key, call)
-        if manifest is None or difference(manifest, info) is not None:
-            return info
-        return described(manifest, info)
 
     def keep(self, chunk: VerifiedChunk) -> None:
         """Remembers the chunk that was verified last, for small reads that follow one another."""

@@ -8,9 +8,11 @@ import pytest
 
 from imgstore.backends.filesystem import FilesystemStore
 from imgstore.backends.memory import MemoryStore
+from imgstore.layers._manifests import SUFFIX, StoredManifests
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.resume import ResumeLayer
+from imgstore.layers.verify import VerifyLayer
 from imgstore.stack import LayerSettings, build
 from imgstore.testing.conformance import (
     ExtentSuite,
@@ -32,10 +34,12 @@ LAYERS = {
     "LimitToOne": lambda inner: LimitLayer(inner, **ONE),
     "Limit": lambda inner: LimitLayer(inner, **MANY),
     "Resume": ResumeLayer,
+    "Verify": lambda inner: VerifyLayer(inner, StoredManifests(inner), hide=SUFFIX),
 }
 WRAPS = {
     "Metrics": {"writer", "uploader"},
     "Resume": {"writer", "uploader", "lister", "extents"},
+    "Verify": {"writer", "lister", "extents"},
 }
 SUITES = (ReadSuite, WriteSuite, UploadSuite, ListSuite, ExtentSuite)
 
@@ -55,10 +59,12 @@ STACKS = {
     **{"And".join(pair): layered(pair) for pair in PAIRS},
     "Whole": lambda store: build(store, LayerSettings(**MANY)),
     "WholeWithOne": lambda store: build(store, LayerSettings(**ONE)),
+    "WholeVerified": lambda store: build(store, LayerSettings(**ONE, verify="if-present")),
 }
 
 # On a disk each case costs a few syncs: the rest is run by make test-real.
 BRIEF = {"Whole"}
+LEFT = {"MetricsAndVerify", "LimitAndVerify", "LimitToOneAndVerify"}
 
 
 class Memory(test_memory.Place):
@@ -84,7 +90,7 @@ def place(driver, name, wrap):
     """Gives the place of `driver` with its store in layers."""
 
     class Place(driver):
-        streams = 1 if "One" in name else Suite.streams
+        streams = 1 if "One" in name or name == "WholeVerified" else Suite.streams
 
         def store(self):
             return wrap(super().store())
@@ -106,7 +112,7 @@ def define():
         made = type(called, (place(driver, name, wrap), suite), {})
         if driver is Filesystem and suite is WriteSuite:
             made = pytest.mark.usefixtures("_small")(made)
-        if driver is Filesystem and name not in BRIEF:
+        if name in LEFT or (driver is Filesystem and name not in BRIEF):
             made = pytest.mark.wide(made)
         globals()[called] = made
     for pair in PAIRS:

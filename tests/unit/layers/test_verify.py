@@ -199,7 +199,6 @@ def test_a_stale_manifest_is_an_error_where_one_is_required(store, manifest):
 def test_a_stale_manifest_is_a_warning_where_none_is_required(store, manifest, caplog):
     assert whole(layered(store, manifest=manifest, required=False)) == IMAGE
     assert "'disk' is read unverified: its manifest is of another image" in caplog.text
-    assert layered(store, manifest=manifest, required=False).stat(KEY).digests == {}
 
 
 class Remembering(Given):
@@ -219,18 +218,17 @@ def test_a_manifest_that_was_remembered_is_found_anew(store):
 
 def test_without_a_manifest(store):
     layer = VerifyLayer(store, Given({}), required=True)
-    for call in (layer.get, layer.stat):
-        with pytest.raises(ManifestError, match="no manifest of 'disk'"):
-            call(KEY)
-        with pytest.raises(NotFoundError):
-            call("missing")
+    with pytest.raises(ManifestError, match="no manifest of 'disk'"):
+        layer.get(KEY)
+    with pytest.raises(NotFoundError):
+        layer.get("missing")
+    assert layer.stat(KEY) == store.stat(KEY)
     assert whole(VerifyLayer(store, Given({}))) == IMAGE
 
 
 def test_the_manifest_describes_the_image(store):
     digests = {"sha256": "0" * 64}
     layer = layered(store, manifest=manifest_of(IMAGE, CHUNK, digests=digests))
-    assert layer.stat(KEY).digests == digests
     with layer.get(KEY) as stream:
         assert stream.info.digests == digests
         assert stream.info.version == store.stat(KEY).version
