@@ -6,6 +6,9 @@ from imgstore.manifest.bounded import LIMIT
 from imgstore.manifest.digests import ALGORITHMS, CHUNK_SIZE, ENTRY_LIMIT, STRONG, ChunkDigests
 from imgstore.manifest.image import CHUNK_LIMIT, Manifest, SourceUrl
 from imgstore.manifest.metalink import read_metalink, write_metalink
+from imgstore.manifest.profile import read_profile
+from imgstore.manifest.profile_text import write_profile
+from imgstore.manifest.reading import read
 
 __all__ = [
     "ALGORITHMS",
@@ -17,6 +20,9 @@ __all__ = [
     "ChunkDigests",
     "Manifest",
     "SourceUrl",
+    "read",
     "read_metalink",
+    "read_profile",
     "write_metalink",
+    "write_profile",
 ]

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imgstore.errors import ConfigError, ManifestError, StorageIOError
@@ -65,6 +65,7 @@ class Trickle:
         return self._stream.read(min(size, 1))
 
 
+@settings(max_examples=50)
 @given(manifests())
 def test_what_is_written_is_read_back(manifest):
     document = written(manifest)
@@ -144,7 +145,7 @@ def test_one_of_several_is_chosen_by_name():
     assert (data.size, data.digests) == (10, {"sha256": digest(b"0123456789")})
     assert sample("several", name="disks/root.img").size == 10240
     with pytest.raises(
-        ManifestError, match=r"line 38: there are several <file>: .*'disks/data.img', 'disks/root.img'"
+        ManifestError, match=r"line 49: there are several <file>: .*'disks/data.img', 'disks/root.img'"
     ):
         sample("several")
     with pytest.raises(
