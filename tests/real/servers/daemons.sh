@@ -171,11 +171,16 @@ end_all() {
     for name in $backwards; do finish_off "$1" "$name"; done
 }
 
+# Has a process wait for the owner's end; a failed start, too, is wiped by it.
+have_attended() {
+    [ -z "${SERVER_OWNER:-}" ] || spawn owner bash "$script" attend "$folder" "$SERVER_OWNER"
+}
+
 bring_up() {
     local name
     # shellcheck disable=SC1091
     . "$folder/settings"
-    [ -z "${SERVER_OWNER:-}" ] || spawn owner bash "$script" attend "$folder" "$SERVER_OWNER"
+    have_attended
     for name in $DAEMONS; do
         if pid_of "$name" >/dev/null; then signal CONT "$name"; else launch "$name"; fi
         ready "$name"
@@ -187,6 +192,7 @@ first_start() {
     mkdir -p "$folder/run" "$folder/log"
     # `wipe` removes no folder without it.
     : >"$folder/settings"
+    have_attended
     make
     bring_up
     finish
@@ -228,7 +234,7 @@ status() {
     done
 }
 
-# Waits for the end of process $1. tail looks once a second; its own children are nobody's to wait for.
+# Waits for the end of process $1, looking once a second: bash can wait for none but its own children.
 attend() {
     tail --pid="$1" -f /dev/null
     wipe
