@@ -74,7 +74,7 @@ class SwiftServer:
         self.info = {"slo": {"max_manifest_segments": segments, "min_segment_size": 1}}
         self.page = page
         self.conditional, self.manifests = conditional, manifests
-        self.containers: dict[str, dict[str, Object]] = {}
+        self.containers: dict[str, dict[str, Object]] = {"images": {}}
         self.tokens: set[str] = set()
         self.lifetime: int | None = 86400
         self.logins = 0

@@ -94,7 +94,7 @@ def world(made):
 
 
 def requests_of(act):
-    """The numbers of the requests that the act makes in fair weather, the first of each kind, with the kind."""
+    """The number and kind of the requests that the act makes in fair weather, the first of each kind."""
     with rig() as made:
         store, before = world(made)
         act(store)

@@ -53,6 +53,7 @@ class Tokens:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._held: Access | None = None
+        self._renew_at: float | None = None
         self._run: _Run | None = None
 
     def current(self, call: Call, *, refused: Access | None = None) -> Access:
@@ -66,7 +67,7 @@ class Tokens:
         while True:
             with self._lock:
                 held = self._held
-                if held is not None and held is not refused and not self._ends_soon(held):
+                if held is not None and held is not refused and not self._ends_soon():
                     return held
                 run = self._run
                 first = run is None
@@ -88,16 +89,21 @@ class Tokens:
             run.error = exc
             raise
         else:
+            now = self._clock.time()
             with self._lock:
                 self._held = access
+                self._renew_at = None
+                if access.expires is not None:
+                    # a token that lives for less than that is not renewed at each use
+                    self._renew_at = access.expires - min(self._soon, (access.expires - now) / 2)
             return access
         finally:
             with self._lock:
                 self._run = None
             run.over.set()
 
-    def _ends_soon(self, access: Access) -> bool:
-        return access.expires is not None and access.expires - self._clock.time() < self._soon
+    def _ends_soon(self) -> bool:
+        return self._renew_at is not None and self._clock.time() >= self._renew_at
 
     def _after_fork(self) -> None:
         """Takes a lock of its own: in a child the owner of the old one may be gone for ever."""

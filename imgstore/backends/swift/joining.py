@@ -21,6 +21,7 @@ from imgstore.errors import (
     ConflictError,
     ImgstoreError,
     SourceChangedError,
+    UnsupportedError,
     UploadLostError,
 )
 from imgstore.model import Call, ObjectInfo, Part
@@ -43,7 +44,8 @@ def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -
     """Publishes `parts` as the image of `record`; the segments of an image that it replaces go.
 
     Raises: ConflictError where another writer took the key; UploadLostError for a segment that is gone;
-    SourceChangedError for parts that are not the whole image; DigestMismatchError. Nothing is published then.
+    SourceChangedError for parts that are not the whole image; UnsupportedError for what no manifest takes;
+    DigestMismatchError. Nothing is published then.
     """
     parts = check_parts(record, parts, limits_of(owner.service.capabilities(call=call)))
     _check_digests(owner, record, parts, call)
@@ -108,7 +110,7 @@ def discard(owner: SwiftStore, record: Record, parts: Sequence[Part], *, ended: 
 
 
 def check_parts(record: Record, parts: Sequence[Part], limits: Limits) -> list[Part]:
-    """Gives the parts in order. Raises: SourceChangedError, ValueError for parts that no manifest takes."""
+    """Gives the parts in order. Raises: SourceChangedError; UnsupportedError for what no manifest takes."""
     at = 0
     ordered = sorted(parts, key=lambda part: part.offset)
     for part in ordered:
@@ -118,10 +120,12 @@ def check_parts(record: Record, parts: Sequence[Part], limits: Limits) -> list[P
     if record.size is not None and at != record.size:
         raise SourceChangedError(f"the parts have {at} bytes where {record.size} were promised")
     if len(ordered) > limits.segments:
-        raise ValueError(f"{len(ordered)} parts; the service joins {limits.segments}")
+        raise UnsupportedError(f"{len(ordered)} parts; the service joins {limits.segments}")
     for part in ordered[:-1]:
         if part.size < limits.min_size:
-            raise ValueError(f"part {part.number}: {part.size} bytes; the service wants {limits.min_size}")
+            raise UnsupportedError(
+                f"part {part.number}: {part.size} bytes; the service wants {limits.min_size}"
+            )
     return ordered
 
 

@@ -82,6 +82,17 @@ class Layout:
             if self._is_of_images(name.removeprefix(prefix)):
                 yield name
 
+    def segment_containers(self, service: Service, call: Call) -> Iterator[str]:
+        """Gives the containers of segments that there are; their images may not be there yet."""
+        if self.single:
+            yield segments_of(self.container)
+            return
+        prefix = f"{self.container}_"
+        for name in service.containers(call=call, prefix=prefix):
+            rest = name.removeprefix(prefix)
+            if rest.endswith(SEGMENTS) and self._is_of_images(rest.removesuffix(SEGMENTS)):
+                yield name
+
     def key_of(self, container: str) -> str:
         """Gives the key of the image that a container is made for."""
         return unquote(container.removeprefix(f"{self.container}_"))

@@ -37,8 +37,11 @@ class Publisher:
         self._unclear: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def check_free(self, key: str, call: Call) -> None:
-        """Raises: AlreadyExistsError where the key is taken."""
-        if self.found(key, call) is not None:
+        """Returns where the key is free, or taken by what may be the caller's own: `publish` will tell.
+
+        Raises: AlreadyExistsError.
+        """
+        if not any(each == key for each, _ in list(self._unclear)) and self.found(key, call) is not None:
             raise _taken()
 
     def found(self, key: str, call: Call) -> Reply | None:

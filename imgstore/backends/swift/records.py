@@ -110,10 +110,10 @@ class Records:
     def all(self, call: Call) -> Iterator[Record]:
         """Gives every record. Raises: RefusedError."""
         service = self._owner.service
-        for container in self._owner.layout.containers(service, call):
-            for upload in self._listed(segments_of(container), call):
+        for container in self._owner.layout.segment_containers(service, call):
+            for upload in self._listed(container, call):
                 try:
-                    reply, body = service.document(segments_of(container), RECORDS + upload, call=call)
+                    reply, body = service.document(container, RECORDS + upload, call=call)
                 except RefusedError as exc:
                     if exc.status != 404:
                         raise
