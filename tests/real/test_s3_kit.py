@@ -139,10 +139,6 @@ class TestRadosgwTlsUploads(Kit, UploadSuite):
     server = "radosgw-tls"
 
 
-class TestRadosgwTlsLists(Kit, ListSuite):
-    server = "radosgw-tls"
-
-
 class TestSwiftReads(Kit, ReadSuite):
     server = "swift"
 
@@ -196,8 +192,4 @@ class TestStackWrites(Stacked, WriteSuite):
 
 
 class TestStackUploads(Stacked, UploadSuite):
-    pass
-
-
-class TestStackLists(Stacked, ListSuite):
     pass

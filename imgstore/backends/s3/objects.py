@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, unquote_plus
 
 from imgstore.backends._http_range import Reply
 from imgstore.backends.s3.bucket import Bucket
@@ -204,7 +205,8 @@ class Objects:
         while True:
             answer = self.ask("ListObjectsV2", call, pinned=True, **arguments)
             page = answer.document
-            if page.get("Prefix", "") != prefix:
+            # asked to encode, radosgw leaves this name as it is, and botocore decodes it all the same
+            if page.get("Prefix", "") not in {prefix, unquote(prefix), unquote_plus(prefix)}:
                 raise answer.reply.bad("another listing than was asked for")
             yield page.get("Contents", ())
             if not page.get("IsTruncated"):
