@@ -173,5 +173,6 @@ def verified(
         StoredManifests(store if manifests is None else manifests),
         required=settings.verify == "required",
         hide=SUFFIX if manifests is None else "",
+        spare=settings.max_streams is None,
         observe=observe,
     )

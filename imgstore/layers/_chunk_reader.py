@@ -27,7 +27,9 @@ class StaleError(Exception):
 
 
 class Layer(Protocol):
-    """Whom a reader tells what it found."""
+    """Whom a reader tells what it found. `spare`: whether it may have a second stream open."""
+
+    spare: bool
 
     def keep(self, chunk: VerifiedChunk) -> None: ...
     def emit(self, call: Call, event: Event) -> None: ...
@@ -73,7 +75,8 @@ class ChunkReader:
     """The raw reader of the verify layer: each chunk is delivered after it matched.
 
     While a chunk is received, those before it are hashed in threads, which `close` ends; a read of at most
-    `AHEAD` chunks is hashed in the caller's. One stream of the store is open at a time.
+    `AHEAD` chunks is hashed in the caller's. One stream of the store is open at a time; and a second one
+    while a bad chunk is fetched again, if the layer has one to spare: then the first goes on where it is.
 
     Memory: `AHEAD` + 1 chunks of the manifest; one for a read of at most `AHEAD`.
     """
@@ -205,7 +208,8 @@ class ChunkReader:
 
     def _repair(self, number: int, data: memoryview) -> None:
         """Fetches a bad chunk once more, alone. Raises: DigestMismatchError where it stays bad."""
-        self._close_stream()
+        if not self._layer.spare:
+            self._close_stream()
         whole = self._manifest.chunk_range(number)
         self._bad += 1
         limit = max(BAD_CHUNKS, len(self._manifest.chunks) // BAD_SHARE)

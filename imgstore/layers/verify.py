@@ -50,15 +50,19 @@ class VerifyLayer(Layer):
         *,
         required: bool = False,
         hide: str = "",
+        spare: bool = False,
         observe: Callable[[Event], None] | None = None,
     ) -> None:
         """Wraps `inner`. A key that ends in `hide` is a manifest and not listed, where there is such an end.
 
+        With `spare`, a bad chunk is fetched over a second stream, so that no good byte is sent twice. Where
+        streams are limited, readers that each hold one and wait for another would wait for ever.
         `observe` is the store's own, as that of the metrics layer.
         """
         super().__init__(inner)
         self._manifests = manifests
         self._required = required
+        self.spare = spare
         self._observe = observe
         self._kept: VerifiedChunk | None = None
         self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._find)

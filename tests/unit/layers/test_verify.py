@@ -83,9 +83,9 @@ def store():
     return made
 
 
-def layered(store, *, required=True, observe=None, manifest=None):
+def layered(store, *, required=True, manifest=None, **options):
     manifests = Given({KEY: manifest or manifest_of(IMAGE, CHUNK)})
-    return VerifyLayer(store, manifests, required=required, observe=observe)
+    return VerifyLayer(store, manifests, required=required, **options)
 
 
 def whole(layer, **options):
@@ -127,6 +127,15 @@ def test_a_bad_chunk_is_fetched_again_alone(store, place):
     seen = [(event.kind, event.store, event.offset, event.count) for event in told]
     size = bad[1] - bad[0]
     assert seen == [("refetched", "bent", bad[0], size), ("repaired", "bent", bad[0], size)]
+
+
+def test_a_stream_to_spare_leaves_the_first_where_it_is(store):
+    store.flips = {3 * CHUNK: 1, 200 * CHUNK + 5: 1, len(IMAGE) - 1: 1}
+    assert whole(layered(store, spare=True)) == IMAGE
+    bad = [(3 * CHUNK, 4 * CHUNK), (200 * CHUNK, 201 * CHUNK), (399 * CHUNK, len(IMAGE))]
+    assert store.ranges() == [(0, len(IMAGE)), *bad]
+    assert store.most_open == 2
+    assert store.now_open == 0
 
 
 def test_a_chunk_that_stays_bad_ends_the_read_where_it_begins(store):
