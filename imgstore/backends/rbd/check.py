@@ -25,7 +25,7 @@ def steps(cluster: Cluster, clock: Clock) -> list[Step]:
     user, pool = f"client.{settings.user or 'admin'}", settings.pool
 
     def load(_: Call) -> str:
-        return f"librados {'.'.join(map(str, bindings.load().rados.Rados().version()))}"
+        return f"librbd {'.'.join(map(str, bindings.load().rbd.RBD().version()))}"
 
     def connect(call: Call) -> str:
         wait = Wait(call, clock)
