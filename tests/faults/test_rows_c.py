@@ -209,7 +209,7 @@ def test_b7_replicas_with_tags_of_their_own_serve_one_image(rig):
 
 
 @both
-def test_a_version_that_is_asked_for_is_held_to_all_the_same(rig, drop):
+def test_b7_a_version_that_is_asked_for_is_held_to_all_the_same(rig, drop):
     layer, key = verified(rig)
     breaking(rig, drop)
     assert rows.read(layer, key, version='"v1"') == IMAGE

@@ -22,6 +22,7 @@ from imgstore.errors import (
 )
 from imgstore.layers import _chunk_reader as reader
 from imgstore.layers.verify import VerifyLayer
+from imgstore.manifest import Manifest
 from imgstore.model import ANY, ByteRange, Call, Extent
 from imgstore.stream import Opened
 from imgstore.testing.conformance._place import STALLED_AT, WatchedStore
@@ -41,6 +42,7 @@ class Bent(WatchedStore):
         self.store_id = "bent"
         self.flips = {}
         self.breaks = set()
+        self.broken = lambda: None
 
     def _open(self, key, start, stop, version, call):
         opened = super()._open(key, start, stop, version, call)
@@ -58,6 +60,7 @@ class Bending:
         for place in sorted(self.store.breaks):
             if place == self.at:
                 self.store.breaks.discard(place)
+                self.store.broken()
                 raise ConnectionLostError("cut")
             if self.at < place < self.at + len(buffer):
                 buffer = buffer[: place - self.at]
@@ -161,8 +164,18 @@ def test_a_source_that_lies_often_is_not_asked_for_ever(store):
     assert len(again) == 8
 
 
-def test_the_chunks_that_came_before_a_failure_are_delivered_before_it(store):
+def test_the_chunks_that_came_before_a_failure_are_delivered_before_it(store, monkeypatch):
+    broken, matches = threading.Event(), Manifest.matches
+
+    def late(manifest, number, data):
+        """The last two are being hashed still when the third one breaks."""
+        if number >= 7:
+            broken.wait(5)
+        return matches(manifest, number, data)
+
+    monkeypatch.setattr(Manifest, "matches", late)
     store.breaks = {9 * CHUNK + 10}
+    store.broken = broken.set
     with layered(store).get(KEY) as stream:
         with pytest.raises(ConnectionLostError):
             while stream.readinto(bytearray(CHUNK)):
