@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import random
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,12 +16,7 @@ from botocore.exceptions import ClientError
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
-from tests.real.servers.moto import Moto
-from tests.real.servers.nginx import Nginx
-from tests.real.servers.script import Servers, traces
-
-DATA = random.Random(11).randbytes(1 << 20)
-PART = slice(1000, 5000)
+from tests.real.putting import DATA, PART, get_s3, get_swift, put_s3, put_swift
 
 
 @pytest.fixture(autouse=True)
@@ -46,41 +33,6 @@ def of(request, where):
     for name in names:
         found = getattr(found, name)
     return found
-
-
-def get_s3(s3, bucket):
-    client = s3.client()
-    try:
-        answer = client.get_object(Bucket=bucket, Key="a", Range=f"bytes={PART.start}-{PART.stop - 1}")
-        with answer["Body"] as body:
-            return body.read()
-    finally:
-        client.close()
-
-
-def put_s3(s3, bucket):
-    client = s3.client()
-    try:
-        client.create_bucket(Bucket=bucket)
-        client.put_object(Bucket=bucket, Key="a", Body=DATA)
-    finally:
-        client.close()
-
-
-def get_swift(connection, container):
-    try:
-        headers = {"Range": f"bytes={PART.start}-{PART.stop - 1}"}
-        return connection.get_object(container, "a", headers=headers)[1]
-    finally:
-        connection.close()
-
-
-def put_swift(connection, container):
-    try:
-        connection.put_container(container)
-        connection.put_object(container, "a", DATA)
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize("where", ["ceph.s3", "ceph.s3_tls", "swift.s3", "moto.s3"])
@@ -285,10 +237,10 @@ def test_moto_returns_empty(moto):
         get_s3(moto.s3, "memory")
 
 
-def answer(url):
-    """Gives the first bytes of the answer to a request, or none where there is silence for half a second."""
+def answer(url, patience=20.0):
+    """Gives the first bytes of the answer to a request, or none where there is silence for that long."""
     where = urlsplit(url)
-    with socket.create_connection((where.hostname, where.port), timeout=0.5) as connection:
+    with socket.create_connection((where.hostname, where.port), timeout=patience) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         try:
             return connection.recv(5)
@@ -310,7 +262,7 @@ def test_paused_is_silent_and_killed_is_refused(request, where, daemon, name):
     server = of(request, where)
     url = server.env[name]
     server.pause(daemon)
-    assert not answer(url)
+    assert not answer(url, patience=0.5)
     server.cont(daemon)
     assert answer(url) == b"HTTP/"
     server.kill9(daemon)
@@ -327,97 +279,3 @@ def test_a_cluster_comes_back_from_a_stop_with_its_data(ceph):
     assert not any(Path(f"/proc/{process}/exe").exists() for process in before.values())
     ceph.come_back()
     assert get_s3(ceph.s3, "stopped") == DATA[PART]
-
-
-def test_a_paused_server_stops_at_once(tmp_path):
-    server = Nginx.start(tmp_path / "nginx")
-    server.pause("nginx")
-    before = time.monotonic()
-    server.stop()
-    assert time.monotonic() - before < 5
-    assert traces(server.folder) == [str(server.folder)]
-    server.wipe()
-    assert not traces(server.folder)
-
-
-def test_two_sessions_side_by_side_and_nothing_left(moto, tmp_path):
-    other = Servers()
-    second = other.start(Moto, tmp_path / "moto")
-    put_s3(second.s3, "second")
-    with pytest.raises(ClientError, match="NoSuchBucket"):
-        get_s3(moto.s3, "second")
-    # The folder, moto, and the two that wait for this process to end.
-    assert len(traces(second.folder)) == 4
-    other.wipe()
-    assert not traces(second.folder)
-
-
-def test_whatever_is_left_behind_is_found(tmp_path):
-    other = Servers()
-    server = other.start(Nginx, tmp_path / "nginx")
-    with subprocess.Popen(["sleep", "60"], cwd=server.folder) as stray:
-        try:
-            with pytest.raises(pytest.fail.Exception, match=f"left behind: process {stray.pid}: sleep 60"):
-                other.wipe()
-        finally:
-            stray.kill()
-
-
-def test_servers_end_with_a_session_that_is_killed(tmp_path):
-    folder = tmp_path / "moto"
-    code = f"""
-import os, pathlib, signal
-from tests.real.servers.moto import Moto
-Moto.start(pathlib.Path({str(folder)!r}))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == -signal.SIGKILL
-    end = time.monotonic() + 10
-    while left := traces(folder):
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
-
-
-def test_a_folder_that_is_no_servers_is_not_removed(tmp_path):
-    (tmp_path / "precious").touch()
-    with pytest.raises(pytest.fail.Exception, match="not a server's: not removed"):
-        Moto(tmp_path).wipe()
-    with pytest.raises(pytest.fail.Exception, match="is not empty"):
-        Moto.start(tmp_path)
-    assert os.listdir(tmp_path) == ["precious"]
-
-
-@contextlib.contextmanager
-def impostor(port):
-    """Answers every GET on a port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    with HTTPServer(("127.0.0.1", port), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_an_answer_by_another_on_the_port_is_none(tmp_path):
-    server = Moto.start(tmp_path / "moto")
-    try:
-        server.kill9("moto")
-        with (
-            impostor(urlsplit(server.s3.url).port),
-            pytest.raises(pytest.fail.Exception, match=r"(?s)moto ended: .*in use"),
-        ):
-            server.up("moto")
-    finally:
-        server.wipe()
