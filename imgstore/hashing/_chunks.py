@@ -25,7 +25,7 @@ class Chunks:
         self._lane: Lane | None = None  # of this stretch; None as long as it is zeros
         self._last: _Stretch | None = None
         self._zeros: int | None = None  # where in `digests` the first stretch of zeros stands
-        self._alike: list[int] = []  # where the others do
+        self._alike: list[range] = []  # where the others do; neighbours are one
 
     def data(self, data: memoryview) -> list[Part]:
         """Gives the work that the next bytes bring."""
@@ -62,8 +62,8 @@ class Chunks:
             self._last.end()
         if self._zeros is not None:
             known = self.digests[self._zeros : self._zeros + self._room]
-            for at in self._alike:
-                self.digests[at : at + self._room] = known
+            for run in self._alike:
+                self.digests[run.start : run.stop] = known * len(run)
         return bytes(self.digests[: -(-size // self._size) * self._width])
 
     def _pass(self, count: int, parts: list[Part]) -> None:
@@ -71,12 +71,18 @@ class Chunks:
         if self._at < self.stretch:
             return
         if self._lane is None and self._zeros is not None:
-            self._alike.append(self._reserve())
+            self._same_again()
         elif self._lane is None:
             self._zeros = len(self.digests)
             self._begin(parts)
         self._lane = None
         self._at = 0
+
+    def _same_again(self) -> None:
+        start = at = self._reserve()
+        if self._alike and self._alike[-1].stop == at:
+            start = self._alike.pop().start
+        self._alike.append(range(start, at + self._room, self._room))
 
     def _begin(self, parts: list[Part]) -> Lane:
         """Makes the lane of this stretch, and has it take the zeros with which that has begun."""

@@ -174,7 +174,7 @@ class Hasher:
             return  # the threads are the parent's, and one of them may have held the lock as it forked
         self._schedule.stop()
         for each in self._threads:
-            if each.ident is not None:  # else an interrupt came before it was started
+            if each.ident is not None:  # else an interrupt came as it was started: it ends when it begins
                 each.join()
         self._threads = []
         self._buffer = None
