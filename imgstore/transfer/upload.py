@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imgstore.errors import UnsupportedError
+from imgstore.hashing import Hasher
 from imgstore.model import NO_CALL, Call, ObjectInfo
 from imgstore.store import Store
 from imgstore.transfer.copy import Digester, Readable
@@ -30,32 +31,32 @@ def upload(
     if store.writer is None:
         raise UnsupportedError("the store is only read; it takes no images", key=key, store=store.store_id)
     report.total = stream.range.size
-    digester = Digester(stream, digest=digest)
-    info = store.writer.put(
-        key,
-        _CountedSparse(stream, report, digester)
-        if isinstance(stream, SparseStream)
-        else _Counted(stream, report, digester),
-        stream.range.size,
-        overwrite=overwrite,
-        digests=digester.claimed,
-        call=call,
-    )
-    report.digests.update(digester.found())
+    with Digester(stream, digest=digest) as digester:
+        info = store.writer.put(
+            key,
+            _CountedSparse(stream, report, digester.hasher)
+            if isinstance(stream, SparseStream)
+            else _Counted(stream, report, digester.hasher),
+            stream.range.size,
+            overwrite=overwrite,
+            digests=digester.claimed,
+            call=call,
+        )
+        report.digests.update(digester.found())
     return info
 
 
 class _Counted:
     """A stream as the source of a put, each byte of it noted and hashed."""
 
-    def __init__(self, stream: Readable, report: Report, digester: Digester) -> None:
+    def __init__(self, stream: Readable, report: Report, hasher: Hasher) -> None:
         self._stream = stream
         self._report = report
-        self._digester = digester
+        self._hasher = hasher
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
-        self._digester.update(data)
+        self._hasher.update(data)
         self._report.delivered(len(data))
         return data
 
@@ -63,12 +64,12 @@ class _Counted:
 class _CountedSparse(_Counted):
     """The same of one that knows its holes."""
 
-    def __init__(self, stream: SparseStream, report: Report, digester: Digester) -> None:
-        super().__init__(stream, report, digester)
+    def __init__(self, stream: SparseStream, report: Report, hasher: Hasher) -> None:
+        super().__init__(stream, report, hasher)
         self._sparse = stream
 
     def hole(self) -> int:
         count = self._sparse.hole()
-        self._digester.skip(count)
+        self._hasher.skip(count)
         self._report.delivered(count)
         return count

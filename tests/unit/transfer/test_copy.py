@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 
 import pytest
 
 from imgstore.backends.memory import MemoryStore
 from imgstore.errors import DigestMismatchError, NoSpaceError, TruncatedError
+from imgstore.hashing import hasher
 from imgstore.model import ByteRange, ObjectInfo
 from imgstore.store import unknown
 from imgstore.stream import ByteStream, Opened
@@ -165,3 +167,68 @@ def test_a_digest_of_an_unknown_size_is_checked():
     digests = {"sha256": hashlib.sha256(b"other").hexdigest()}
     with pytest.raises(DigestMismatchError):
         copy(stream(DATA, size=None, digests=digests), Target(), report=Report())
+
+
+class Slow:
+    """A digest that takes nothing before it is let go."""
+
+    def __init__(self):
+        self.go = threading.Event()
+        self.taken = 0
+
+    def update(self, data):
+        assert self.go.wait(20)
+        self.taken += len(data)
+
+    def hexdigest(self):
+        return f"{self.taken} bytes"
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    digest = Slow()
+    monkeypatch.setattr(hasher, "new", lambda name: digest)
+    yield digest
+    digest.go.set()
+
+
+def test_bytes_are_written_while_they_are_hashed(slow, monkeypatch):
+    monkeypatch.setattr(module, "BUFFER", 1000)
+
+    class LetsGo(Target):
+        def write(self, data):
+            super().write(data)
+            if len(self.data) == 5000:
+                assert not slow.taken
+                slow.go.set()
+
+    target, report = LetsGo(), Report()
+    copy(stream(*[DATA[at : at + 1000] for at in range(0, 5000, 1000)]), target, report=report, digest=True)
+    assert (target.data, target.published) == (DATA, 5000)
+    assert report.digests == {"sha256": "5000 bytes"}
+
+
+def test_f8_no_more_is_read_than_memory_holds_unhashed(slow, monkeypatch):
+    monkeypatch.setattr(module, "BUFFER", 1000)
+    monkeypatch.setattr(module, "_MEMORY", 3000)
+    body = Raw(*[DATA[at : at + 1000] for at in range(0, 5000, 1000)])
+    opened = Opened(body, ObjectInfo("disk.img", 5000, None), ByteRange(0, 5000))
+    target, report = Target(), Report()
+    source = ByteStream(opened, 0, None, translate=unknown)
+    copying = threading.Thread(target=copy, args=(source, target), kwargs={"report": report, "digest": True})
+    copying.start()
+    copying.join(0.1)
+    waiting, unread = copying.is_alive(), len(body.pieces)
+    slow.go.set()
+    copying.join(20)
+    assert (waiting, unread) == (True, 2)
+    assert (target.data, target.published) == (DATA, 5000)
+    assert report.digests == {"sha256": "5000 bytes"}
+
+
+def test_a_digest_that_fails_publishes_nothing(slow):
+    slow.update = lambda data: 1 / 0
+    target = Target()
+    with pytest.raises(ZeroDivisionError):
+        copy(stream(DATA), target, report=Report(), digest=True)
+    assert target.published is None
