@@ -207,8 +207,8 @@ _GET = (
 )
 _PROGRAMS = "By programs, from start to end. A sync is added to the time of those that do not."
 _PUT = (
-    "A file on tmpfs into an image with a protected snapshot; start-up and imports are not timed. glance_store "
-    "computes two digests, too."
+    "A file on tmpfs into an image with a protected snapshot; start-up and imports are not timed. "
+    "glance_store computes two digests, too."
 )
 _IMPORTING = (
     "The same by programs, from start to end; rbd import is followed by making and protecting a snapshot."
