@@ -69,11 +69,13 @@ class SwiftServer:
     strike once each.
     """
 
-    def __init__(self, *, secret="", segments=1000, page=10_000, conditional=True, manifests=True):
+    def __init__(
+        self, *, secret="", segments=1000, page=10_000, conditional=True, manifests=True, refuses=False
+    ):
         self.secret = secret
         self.info = {"slo": {"max_manifest_segments": segments, "min_segment_size": 1}}
         self.page = page
-        self.conditional, self.manifests = conditional, manifests
+        self.conditional, self.manifests, self.refuses = conditional, manifests, refuses
         self.containers: dict[str, dict[str, Object]] = {"images": {}}
         self.tokens: set[str] = set()
         self.lifetime: int | None = 86400
@@ -401,7 +403,9 @@ class _Handler(BaseHTTPRequestHandler):
                 for each in found.slo
             ]
             return 200, {}, json.dumps(told).encode() if self.swift.manifests else b""
-        if (wanted := self.headers.get("If-Match")) and wanted.strip('"') != found.etag:
+        wanted = self.headers.get("If-Match")
+        refused = wanted and found.slo is not None and self.swift.refuses
+        if refused or (wanted and wanted.strip('"') != found.etag):
             raise Refused(412)
         data, broken = self._whole(found)
         size = len(data) if found.slo is None else sum(each["size_bytes"] for each in found.slo)

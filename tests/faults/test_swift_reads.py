@@ -63,6 +63,21 @@ def test_the_version_is_sent_and_the_time_is_compared(made):
         read(store, "small", version=info.version)
 
 
+def test_a_service_that_refuses_every_condition_on_large_objects_is_still_compared():
+    """Radosgw 16."""
+    with rig(refuses=True) as made:
+        made.put_large()
+        store = made.driver()
+        version = store.stat("large").version
+        assert read(store, "large", 5, 10, version=version) == IMAGE[5:15]
+        before = made.server.count("HEAD", "large")
+        assert read(store, "large", SEGMENT, 10, version=version) == IMAGE[SEGMENT : SEGMENT + 10]
+        assert made.server.count("HEAD", "large") == before
+        made.put_large(data=IMAGE[::-1])
+        with pytest.raises(VersionChangedError):
+            read(store, "large", version=version)
+
+
 @pytest.mark.parametrize("version", ['"dlo-0"', '"abc@1.5"', "abc", '"abc"', "modified:x", '"@1.5"'])
 def test_a_version_that_never_was_is_never_served(made, version):
     made.server.put("images", "small", SMALL)

@@ -7,7 +7,6 @@ import io
 import pytest
 
 from imgstore.backends.swift import SwiftStore
-from imgstore.stack import LayerSettings, build
 from imgstore.testing.conformance import ListSuite, ReadSuite, UploadSuite, WriteSuite
 from tests import canary
 from tests.real.conftest import Ceph, Swift, SwiftKeystone
@@ -89,22 +88,8 @@ class OnRadosgw(OnSwift):
         self.make = lambda: first_version(ceph.account)
 
 
-class Layered:
-    """All layers around it."""
-
-    def store(self):
-        return build(self.make(), LayerSettings(max_streams=16))
-
-    def test_options_are_the_arguments(self):
-        assert self.subject.OPTIONS == SwiftStore.OPTIONS
-
-
 class TestReadSwift(OnSwift, ReadSuite):
     """Reads."""
-
-
-class TestReadSwiftStack(Layered, OnSwift, ReadSuite):
-    """Reads through the stack."""
 
 
 class TestWriteSwift(OnSwift, WriteSuite):

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from imgstore.backends.swift.failures import RefusedError, typed
+from imgstore.backends.swift.joining import EMPTY_MD5
 from imgstore.errors import NotFoundError, UnsafeLocationError
 from imgstore.model import NO_CALL, Call, ObjectInfo, check_key
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 class SwiftLister:
     """Lists the images of a store, page by page; what is named as no image can be is left out.
 
-    An object of no bytes has no size here: it may be the manifest of a dynamic large object. Listings of
-    Swift lag behind what was stored and deleted, by less than a second as a rule.
+    What has the MD5 of no bytes has no size here: it may be the manifest of a dynamic large object, and in
+    radosgw that of a static one. Listings of Swift lag behind what was stored and deleted, by less than a
+    second as a rule.
     """
 
     def __init__(self, owner: SwiftStore) -> None:
@@ -71,8 +73,10 @@ def _info(entry: Mapping[str, Any]) -> ObjectInfo | None:
         key = check_key(str(entry["name"]))
     except UnsafeLocationError:
         return None
-    size = entry.get("bytes")
-    return ObjectInfo(key, size if isinstance(size, int) and size else None, None, _modified(entry))
+    size: int | None = entry.get("bytes")
+    if not isinstance(size, int) or entry.get("hash") == EMPTY_MD5:
+        size = None
+    return ObjectInfo(key, size, None, _modified(entry))
 
 
 def _modified(entry: Mapping[str, Any]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
 
 from imgstore.backends._http.client import Exchange
 from imgstore.backends._http.watch import Watch
@@ -12,6 +12,7 @@ from imgstore.backends._http_range import (
     describe,
     judge,
     range_header,
+    version_of,
 )
 from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.failures import RefusedError, changed
@@ -23,12 +24,7 @@ from imgstore.errors import RangeNotSatisfiableError
 from imgstore.model import ByteRange, Call, ObjectInfo, Version
 from imgstore.stream import Opened, RawReader
 
-
-class Place(Protocol):
-    """What a facet needs of its store."""
-
-    service: Service
-    layout: Layout
+LOG = logging.getLogger(__name__)
 
 
 class Nothing:
@@ -50,6 +46,7 @@ class Reader:
     def __init__(self, service: Service, layout: Layout) -> None:
         self._service = service
         self._layout = layout
+        self._sends_version = True  # until the service shows that it refuses every one
 
     def stat(self, key: str, call: Call) -> ObjectInfo:
         """Describes an image. Raises: RefusedError."""
@@ -74,11 +71,16 @@ class Reader:
             )
         fields = {"Range": range_header(start, stop)}
         if isinstance(version, str):
-            fields.update([expecting(version)])
+            condition = expecting(version)
+            fields.update([condition] if self._sends_version else [])
         exchange, watch = self._service.get(
             container, key, fields, call=call, pinned=isinstance(version, str)
         )
         try:
+            if exchange.reply.status == 412 and "If-Match" in fields and isinstance(version, str):
+                exchange.dismiss()
+                self._check_refusal(exchange.reply, container, key, version, call)
+                return self.open(key, start, stop, version, call)
             if dynamic.manifest_of(exchange.reply) is not None:
                 exchange.drop()
                 return self._dynamic(key, exchange.reply, start, stop, version, call)
@@ -104,8 +106,6 @@ class Reader:
             return self._unsatisfied(container, key, start, version, call)
         if reply.status == 409 and (lost := lost_piece(self._service, container, key, start, call)):
             raise lost
-        if reply.status == 412 and isinstance(version, str):
-            raise changed(reply)
         if reply.status not in {200, 206}:
             raise RefusedError(reply)
         served = judge(reply, key, start, stop, version)
@@ -113,6 +113,19 @@ class Reader:
         if is_static(reply):
             raw = StaticBody(raw, self._service, container, key, start=served.range.start, call=call)
         return Opened(raw, served.info, served.range)
+
+    def _check_refusal(self, reply: Reply, container: str, key: str, version: str, call: Call) -> None:
+        """Returns where a 412 says nothing about the version: then none is sent any more, only compared.
+
+        Radosgw 16 answers every If-Match for a static large object so, that with its own ETag and `*`, too.
+
+        Raises: VersionChangedError.
+        """
+        found = self._service.head(container, key, call=call)
+        if not is_static(found) or version_of(stamped(found)) != version:
+            raise changed(reply)
+        self._sends_version = False
+        LOG.info("the service refuses every If-Match for large objects; versions are compared only")
 
     def _dynamic(  # noqa: PLR0917  # private to this class
         self, key: str, reply: Reply, start: int, stop: int | None, version: Version, call: Call
