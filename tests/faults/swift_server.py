@@ -80,6 +80,7 @@ class SwiftServer:
         self.tokens: set[str] = set()
         self.lifetime: int | None = 86400
         self.logins = 0
+        self.ranges = True
         self.room: int | None = None
         self.denied: set[tuple[str, str]] = set()
         self.frozen: dict[str, dict[str, Object]] | None = None
@@ -410,7 +411,7 @@ class _Handler(BaseHTTPRequestHandler):
         data, broken = self._whole(found)
         size = len(data) if found.slo is None else sum(each["size_bytes"] for each in found.slo)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if asked is None:
+        if asked is None or not self.swift.ranges:
             return 200, {**self._fields(found), "Content-Length": str(size), "broken": broken}, data
         start = int(asked[1])
         if start >= size:

@@ -9,7 +9,10 @@ import pytest
 from imgstore.errors import (
     AuthenticationError,
     BadReplyError,
+    ConfigError,
     NotFoundError,
+    PermanentError,
+    PermissionDeniedError,
     ProtocolViolationError,
     RangeNotSatisfiableError,
     RetriesExhaustedError,
@@ -144,8 +147,8 @@ def test_segments_without_numbers_prove_nothing(made):
         made.driver().stat("dynamic")
 
 
-def test_a_listing_that_lags_is_waited_for(made):
-    """B13: the manifest is there, its segments are not listed yet."""
+def test_b13_a_listing_that_lags_is_waited_for(made):
+    """The manifest is there, its segments are not listed yet."""
     made.server.put("images", "first", b"x")
     made.server.lag()
     data = made.put_dynamic()
@@ -155,7 +158,7 @@ def test_a_listing_that_lags_is_waited_for(made):
     assert read(made.store(), "dynamic") == data
 
 
-def test_a_segment_replaced_in_mid_read_is_noticed(made):
+def test_b12_a_segment_replaced_in_mid_read_is_noticed(made):
     data = made.put_dynamic()
     store = made.store()
     with store.get("dynamic") as stream:
@@ -165,7 +168,7 @@ def test_a_segment_replaced_in_mid_read_is_noticed(made):
             stream.read()
 
 
-def test_a_segment_removed_in_mid_read_is_noticed(made):
+def test_b12_a_segment_removed_in_mid_read_is_noticed(made):
     data = made.put_dynamic()
     with made.store().get("dynamic") as stream:
         assert stream.read(500) == data[:500]
@@ -177,8 +180,8 @@ def test_a_segment_removed_in_mid_read_is_noticed(made):
 
 @pytest.mark.parametrize("manifests", [True, False])
 @pytest.mark.parametrize("what", ["removed", "overwritten"])
-def test_a_segment_that_vanishes_under_a_manifest_is_a_typed_error(what, manifests):
-    """B12: Swift cuts the body there, or refuses to begin, without a word."""
+def test_b12_a_segment_that_vanishes_under_a_manifest_is_a_typed_error(what, manifests):
+    """Swift cuts the body there, or refuses to begin, without a word."""
     with rig(manifests=manifests) as made:
         names = made.put_large()
         if what == "removed":
@@ -278,3 +281,70 @@ def test_a_body_short_of_its_length_is_truncated(made):
     made.server.script("GET", "small", Fault(cut=100))
     with pytest.raises((TruncatedError, ConnectionError)):
         read(made.driver(), "small")
+
+
+@pytest.mark.parametrize(
+    "status,kind", [(400, PermanentError), (403, PermissionDeniedError), (404, NotFoundError)]
+)
+def test_a16_a_final_status_costs_no_further_request(made, status, kind):
+    made.server.put("images", "small", SMALL)
+    made.server.script("GET", "small", Fault(status=status))
+    with pytest.raises(kind):
+        read(made.store(), "small")
+    assert made.server.count("GET", "small") == 1
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 498, 500, 502, 503, 504])
+def test_a16_a_passing_status_costs_one_more_request(made, status):
+    made.server.put("images", "small", SMALL)
+    made.server.script("GET", "small", Fault(status=status))
+    assert read(made.store(), "small") == SMALL
+    assert made.server.count("GET", "small") == 2
+
+
+def test_a17_a_whole_image_for_a_range_is_skipped_forward(made):
+    made.server.put("images", "small", SMALL)
+    made.server.ranges = False
+    store = made.store()
+    assert read(store, "small", 1000, 10, version=store.stat("small").version) == SMALL[1000:1010]
+    made.server.put("images", "small", SMALL[:500])
+    with pytest.raises(VersionChangedError):
+        read(store, "small", 1000, 10, version='"0@1.5"')
+
+
+def test_b11_an_etag_is_never_a_digest(made):
+    """The ETag of a plain object is its MD5, that of a large one is not, and both look alike."""
+    made.server.put("images", "small", SMALL)
+    made.put_large()
+    store = made.driver()
+    assert store.stat("small").digests == store.stat("large").digests == {}
+    with store.get("small") as stream:
+        assert stream.info.digests == {}
+
+
+def test_b13_the_version_is_that_of_the_reply_to_get(made):
+    made.server.put("images", "small", SMALL)
+    store = made.driver()
+    store.stat("small")
+    made.server.put("images", "small", SMALL[::-1])
+    with store.get("small") as stream:
+        assert stream.read() == SMALL[::-1]
+        version = stream.info.version
+    assert version == store.stat("small").version
+
+
+@pytest.mark.parametrize("key", ["a\r\nX-Evil: 1", "a?format=json", "a#b", "a%0d%0ab", "\u202e", "a\nb"])
+def test_g9_a_key_is_a_path_and_nothing_else(made, key):
+    made.server.put("images", key, SMALL)
+    store = made.driver()
+    assert read(store, key) == SMALL
+    assert made.server.log[-1] == ("GET", f"/v1/AUTH_test/images/{key}", "")
+    assert [info.key for info in store.lister.list(key)] == [key]
+
+
+def test_g9_what_no_header_can_carry_is_refused(made):
+    for options in ({"user": "a\r\nX-Evil: 1"}, {"password": "a\nb"}):
+        with pytest.raises(ConfigError, match="holds a character that no header can carry") as caught:
+            made.driver(**options).stat("small")
+        assert "Evil" not in str(caught.value)
+    assert made.server.log == []

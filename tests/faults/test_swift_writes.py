@@ -66,7 +66,7 @@ def reap(store):
         store.uploader.abort(pending.token)
 
 
-def test_a_small_image_is_one_object_a_large_one_has_segments(made):
+def test_d17_a_small_image_is_one_object_a_large_one_has_segments(made):
     store = made.driver()
     for size in (0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, len(IMAGE)):
         for told in (size, None):
@@ -95,8 +95,8 @@ def test_the_parts_of_a_put_go_out_side_by_side(made):
     assert made.server.body_of("images", "new") == IMAGE
 
 
-def test_bytes_that_change_on_their_way_are_never_published(made):
-    """C13: the server stores other bytes than were sent, and does not compare."""
+def test_c13_bytes_that_change_on_their_way_are_never_published(made):
+    """The server stores other bytes than were sent, and does not compare."""
     made.server.script("PUT", PART, Fault(flip=True))
     store = made.store()
     token, parts = begun(store)
@@ -106,15 +106,14 @@ def test_bytes_that_change_on_their_way_are_never_published(made):
     assert own(made) == []
 
 
-def test_a_small_image_that_changes_on_its_way_is_withdrawn(made):
+def test_c13_a_small_image_that_changes_on_its_way_is_withdrawn(made):
     made.server.script("PUT", "/images/new$", Fault(flip=True))
     with pytest.raises(BadReplyError, match="another ETag"):
         made.driver().writer.put("new", io.BytesIO(SMALL))
     assert made.server.names("images") == []
 
 
-def test_only_the_broken_part_is_sent_again(made):
-    """D1, D2."""
+def test_d1_d2_only_the_broken_part_is_sent_again(made):
     made.server.script("PUT", f"{PART}.*/00000001-", Fault(lose=True))
     made.server.script("PUT", f"{PART}.*/00000002-", Fault(reset=True))
     store = made.store()
@@ -127,8 +126,8 @@ def test_only_the_broken_part_is_sent_again(made):
     assert own(made) == []
 
 
-def test_a_part_whose_reply_was_lost_is_told(made):
-    """D2: what the store has is asked for, never guessed."""
+def test_d2_a_part_whose_reply_was_lost_is_told(made):
+    """What the store has is asked for, never guessed."""
     store = made.driver()
     token = store.uploader.begin("new", len(IMAGE))
     made.server.script("PUT", PART, Fault(lose=True))
@@ -140,8 +139,8 @@ def test_a_part_whose_reply_was_lost_is_told(made):
 
 @pytest.mark.parametrize("fault", [Fault(lose=True), Fault(status=503, done=True), Fault(stall=True)])
 @pytest.mark.parametrize("image", [SMALL, IMAGE], ids=["small", "large"])
-def test_a_put_whose_last_reply_is_lost_is_asked_after(made, fault, image):
-    """D3, D4: exactly one object, and success is told where there was one."""
+def test_d3_d4_a_put_whose_last_reply_is_lost_is_asked_after(made, fault, image):
+    """Exactly one object, and success is told where there was one."""
     made.server.script("PUT", MANIFEST, fault)
     store = made.driver(open_timeout=0.2, work_timeout=0.2)
     if fault.stall:
@@ -174,8 +173,7 @@ def test_a_put_that_nobody_can_say_was_stored_succeeds_when_it_is_made_again(mad
         store.writer.put("new", io.BytesIO(SMALL))  # but no other time
 
 
-def test_complete_whose_reply_is_lost_is_idempotent(made):
-    """D3."""
+def test_d3_complete_whose_reply_is_lost_is_idempotent(made):
     store = made.store()
     token, parts = begun(store)
     made.server.script("PUT", MANIFEST, Fault(lose=True))
@@ -199,8 +197,7 @@ def test_complete_asked_again_keeps_what_is_published_whatever_it_is_given(made)
     assert own(made) == []
 
 
-def test_the_one_who_was_first_is_kept(made):
-    """D9."""
+def test_d9_the_one_who_was_first_is_kept(made):
     store = made.driver()
     token, parts = begun(store)
     made.server.put("images", "new", SMALL)
@@ -211,8 +208,8 @@ def test_the_one_who_was_first_is_kept(made):
     assert own(made) == []
 
 
-def test_a_writer_who_comes_between_look_and_put_is_kept(made):
-    """D9: by If-None-Match."""
+def test_d9_a_writer_who_comes_between_look_and_put_is_kept(made):
+    """By If-None-Match."""
 
     def before(method, path):
         if method == "PUT" and path.endswith("/images/new"):
@@ -226,7 +223,7 @@ def test_a_writer_who_comes_between_look_and_put_is_kept(made):
     assert own(made) == []
 
 
-def test_writers_take_turns_where_the_service_ignores_conditions():
+def test_d9_writers_take_turns_where_the_service_ignores_conditions():
     with rig(conditional=False) as made:
         stores = [made.driver() for _ in range(3)]
         for each in stores:
@@ -256,8 +253,8 @@ def test_writers_take_turns_where_the_service_ignores_conditions():
         assert made.server.body_of("images", "new") == won
 
 
-def test_a_segment_that_is_gone_ends_the_upload(made):
-    """D5, D16: nothing short is published, and nothing wrong."""
+def test_d5_d16_a_segment_that_is_gone_ends_the_upload(made):
+    """Nothing short is published, and nothing wrong."""
     store = made.store()
     token, parts = begun(store)
     name = next(each for each in made.segments() if "/00000002-" in each)
@@ -267,8 +264,8 @@ def test_a_segment_that_is_gone_ends_the_upload(made):
     assert "new" not in made.server.containers.get("images", {})
 
 
-def test_a_manifest_that_is_refused_for_now_is_put_again(made):
-    """D16: the manifest comes before its segments are seen."""
+def test_d16_a_manifest_that_is_refused_for_now_is_put_again(made):
+    """The manifest comes before its segments are seen."""
     store = made.store()
     token, parts = begun(store)
     made.server.script("PUT", MANIFEST, Fault(status=400))
@@ -276,8 +273,7 @@ def test_a_manifest_that_is_refused_for_now_is_put_again(made):
     assert made.server.body_of("images", "new") == IMAGE
 
 
-def test_a_listing_that_lags_loses_no_part(made):
-    """D16."""
+def test_d16_a_listing_that_lags_loses_no_part(made):
     store = made.driver()
     token, parts = begun(store, parts=0)
     made.server.lag()
@@ -290,8 +286,7 @@ def test_a_listing_that_lags_loses_no_part(made):
     assert made.segments() == []
 
 
-def test_the_later_of_two_resumers_has_the_upload(made):
-    """D15."""
+def test_d15_the_later_of_two_resumers_has_the_upload(made):
     first, second = made.driver(), made.driver()
     token, _ = begun(first, parts=2)
     held = list(second.uploader.parts(token))
@@ -307,8 +302,8 @@ def test_the_later_of_two_resumers_has_the_upload(made):
     assert own(made) == []
 
 
-def test_a_part_that_comes_late_changes_no_image(made):
-    """D15: the request of a process that was taken for dead arrives after all."""
+def test_d15_a_part_that_comes_late_changes_no_image(made):
+    """The request of a process that was taken for dead arrives after all."""
     first, second = made.driver(), made.driver()
     token, _ = begun(first, parts=2)
     entered, go = threading.Event(), threading.Event()
@@ -332,8 +327,7 @@ def test_a_part_that_comes_late_changes_no_image(made):
     assert made.server.body_of("images", "new") == IMAGE
 
 
-def test_what_is_aborted_elsewhere_is_lost(made):
-    """D5."""
+def test_d5_what_is_aborted_elsewhere_is_lost(made):
     first, second = made.driver(), made.driver()
     token, parts = begun(first, parts=2)
     second.uploader.abort(token)
@@ -362,8 +356,7 @@ def test_an_upload_proves_its_digests(made):
     store.uploader.complete(token, parts)
 
 
-def test_a_source_that_fails_or_changes_leaves_nothing(made):
-    """D6, D7."""
+def test_d6_d7_a_source_that_fails_or_changes_leaves_nothing(made):
     made.server.put("images", "other", b"")
 
     class Source:
@@ -387,8 +380,7 @@ def test_a_source_that_fails_or_changes_leaves_nothing(made):
     assert made.segments() == []
 
 
-def test_a_cancelled_put_ends_at_once_and_is_reaped(made):
-    """D8."""
+def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     token, store = CancelToken(), made.driver()
 
     def before(method, path):
@@ -417,8 +409,7 @@ def test_a_full_account_takes_nothing(made):
 
 
 @pytest.mark.parametrize("size", [None, len(IMAGE)])
-def test_segments_are_always_as_many_as_the_service_joins(size):
-    """D17."""
+def test_d17_segments_are_always_as_many_as_the_service_joins(size):
     with rig(segments=10) as made:
         store = made.driver(segment_size=1 << 10)
         if size is None:
@@ -434,7 +425,7 @@ def test_segments_are_always_as_many_as_the_service_joins(size):
             assert made.server.body_of("images", "new") == IMAGE
 
 
-def test_more_parts_than_the_service_joins_are_refused():
+def test_d17_more_parts_than_the_service_joins_are_refused():
     with rig(segments=3) as made:
         store = made.driver()
         token, parts = begun(store)
