@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import ConfigError
@@ -21,6 +21,9 @@ from imgstore.layers.resume import ResumeLayer
 from imgstore.model import Event
 from imgstore.retry import TokenBucket
 from imgstore.store import Store
+
+if TYPE_CHECKING:
+    from imgstore.manifest import Manifest
 
 RECEIVE_LIMIT: Final = 20.0  # seconds of silence that no window makes longer: connections die unnoticed
 
@@ -176,3 +179,11 @@ def verified(
         spare=settings.max_streams is None,
         observe=observe,
     )
+
+
+def proven(store: Store, manifest: Manifest) -> Store:
+    """Gives `store`, whose one image is read, with every byte of it proven by `manifest`."""
+    from imgstore.layers._manifests import OneManifest
+    from imgstore.layers.verify import VerifyLayer
+
+    return VerifyLayer(store, OneManifest(manifest), required=True)

@@ -16,7 +16,7 @@ from imgstore.cli.command import Command
 from imgstore.cli.configured import driver_of, needed
 from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
-from imgstore.cli.options import LOCATION, json_option, layer_settings, source_options
+from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
 from imgstore.cli.source import Source, check_idle, check_named, check_output, layered, opened, service
 from imgstore.errors import (
@@ -33,6 +33,7 @@ from imgstore.store import Store
 
 if TYPE_CHECKING:
     from imgstore.backends.filesystem import FilesystemStore
+    from imgstore.manifest import Manifest
     from imgstore.transfer.progress import Report
 
 
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
 @click.argument("source", type=LOCATION, metavar="SRC")
 @click.argument("target", type=LOCATION, metavar="DST")
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option(
+    "--manifest",
+    type=FILE,
+    metavar="FILE",
+    help="Prove each chunk by this manifest before it is written, and fetch bad ones again.",
+)
 @json_option
 @click.option(
     "--progress",
@@ -80,6 +87,8 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
         with needed([source, target], terminal, layer_settings(given)) as stores:
             target = _completed(source, target)
             _check(source, target, given, terminal)
+            if given["manifest"]:
+                given["prove"] = _manifest(source, given["manifest"])
             _copy(source, target, given, terminal, stores=stores, report=report)
     except BrokenPipeError as exc:
         raise StorageIOError(
@@ -89,6 +98,15 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
         report.finish()
     if given["as_json"]:
         terminal.print_json(report.as_dict())
+
+
+def _manifest(source: Location, path: str) -> Manifest:
+    """Reads what is to prove the source. Raises: ConfigError for a source that has no ranges."""
+    from imgstore.cli.digest import read_manifest
+
+    if source.kind == "standard":
+        raise ConfigError("a bad chunk cannot be fetched again from standard input; give the image a path")
+    return read_manifest(path)
 
 
 def _completed(source: Location, target: Location) -> Location:
@@ -150,7 +168,7 @@ def _copy(
             store = stores[target.store]
         else:
             store, target = _service(target, given, stack)
-        inside = origin.store is store and store.copier is not None
+        inside = origin.store is store and store.copier is not None and not given["manifest"]
         if inside:
             check_idle(given, f"a copy inside the store {source.store}, which moves no bytes through here")
         _admit(store, target, origin.call, overwrite=given["force"])
@@ -170,7 +188,7 @@ def _service(target: Location, given: dict[str, Any], stack: ExitStack) -> tuple
 
 def _leaves_bytes_alone(given: dict[str, Any]) -> bool:
     """Whether nobody wants the bytes hashed, slowed down, or told of in events: then the kernel may copy."""
-    return not (given["as_json"] or given["progress"] == "json" or layer_settings(given))
+    return not (given["as_json"] or given["manifest"] or given["progress"] == "json" or layer_settings(given))
 
 
 def _target(target: Location, call: Call, *, overwrite: bool) -> AbstractContextManager[Any]:

@@ -79,7 +79,8 @@ def opened(
         return
     if location.kind == "store":
         check_named(location)
-        yield Source(location, stores[location.store], location.key, call, location.name)
+        store = _proven(stores[location.store], given)
+        yield Source(location, store, location.key, call, location.name)
         return
     driver: Store
     file = None
@@ -97,7 +98,7 @@ def opened(
         raise
     driver.store_id = location.shown
     with layered(driver, given) as store:
-        yield Source(location, store, key, call, name, file)
+        yield Source(location, _proven(store, given), key, call, name, file)
 
 
 def service(location: Location) -> tuple[Store, str]:
@@ -105,6 +106,15 @@ def service(location: Location) -> tuple[Store, str]:
     module, _, name = SERVICES[location.scheme].partition(":")
     driver: tuple[Store, str] = getattr(importlib.import_module(module), name).at(location.text)
     return driver
+
+
+def _proven(store: Store, given: dict[str, Any]) -> Store:
+    """Gives `store` under the manifest that is to prove what is read of it, if one is."""
+    if not given.get("prove"):
+        return store
+    from imgstore.stack import proven
+
+    return proven(store, given["prove"])
 
 
 def check_named(location: Location) -> None:

@@ -129,7 +129,7 @@ class ChunkReader:
         info = self._stream.info
         if (told := difference(self._manifest, info)) is not None:
             raise StaleError(told)
-        self._info = described(self._manifest, info)
+        self._info = replace(info, size=self._manifest.size)
         return self._info
 
     @property
@@ -257,11 +257,6 @@ def difference(manifest: Manifest, info: ObjectInfo) -> str | None:
     if None not in {manifest.version, info.version} and manifest.version != info.version:
         return "it names another version"
     return None
-
-
-def described(manifest: Manifest, info: ObjectInfo) -> ObjectInfo:
-    """Gives `info` with what the manifest knows: the size, and digests of the whole image."""
-    return replace(info, size=manifest.size, digests={**info.digests, **manifest.digests})
 
 
 def _fill(stream: ByteStream, data: memoryview) -> None:

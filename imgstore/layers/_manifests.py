@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from imgstore.errors import NotFoundError, UnsafeLocationError
@@ -95,6 +95,23 @@ class StoredManifests:
             return kept.version is not None and self._store.stat(name, call=call).version == kept.version
         except NotFoundError:
             return False
+
+
+class OneManifest:
+    """The manifest of an image, given by who reads it."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Takes it; the version that it may name is that of the store it was made in, and does not count."""
+        self._manifest = replace(manifest, version=None)
+
+    def find(self, _key: str, _call: Call) -> Manifest:
+        return self._manifest
+
+    def forget(self, _key: str) -> bool:
+        return False
+
+    def remove(self, key: str, call: Call) -> None:
+        """It is the caller's."""
 
 
 def name_of(key: str) -> str | None:

@@ -146,7 +146,6 @@ CASES = [
     ("cp a.img new.img other.img", 2, "too many arguments"),
     ("cp -r folder new", 2, "-r"),
     ("cp --parallel 4 a.img new.img", 2, "--parallel"),
-    ("cp --manifest x a.img new.img", 2, "--manifest"),
     ("--config-file x cp a.img new.img", 2, "'--config-file': File 'x' does not exist"),
 ]
 

@@ -1,0 +1,189 @@
+"""`imgstore digest`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgstore.cli.command import Command
+from imgstore.cli.configured import needed
+from imgstore.cli.location import Location
+from imgstore.cli.meter import MODES, json_events, shown
+from imgstore.cli.options import FILE, LOCATION, POSITIVE_SIZE, json_option, layer_settings, source_options
+from imgstore.cli.output import Terminal, table
+from imgstore.cli.source import opened
+from imgstore.errors import ConfigError, ManifestError, NotFoundError
+from imgstore.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imgstore.manifest import Manifest
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "imgstore digest disk.img",
+        "imgstore digest disk.img -o disk.img.meta4 --url https://example.org/disk.img",
+        "imgstore digest disks:debian.raw -o disks:debian.raw.meta4",
+        "imgstore digest disk.img --profile profile.yaml",
+    ),
+)
+@click.argument("source", type=LOCATION, metavar="SRC")
+@click.option(
+    "-o",
+    "--output",
+    type=LOCATION,
+    metavar="DST",
+    help="Write the manifest (Metalink 4) to a path or STORE:KEY.",
+)
+@click.option("--profile", type=FILE, metavar="FILE", help="Add the manifest to this YAML image profile.")
+@click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option(
+    "--algorithm",
+    "algorithms",
+    multiple=True,
+    metavar="NAME",
+    help="A digest of the whole image, such as sha512 or md5; may be repeated. [default: sha256]",
+)
+@click.option(
+    "--chunk-algorithm",
+    type=click.Choice(("sha256", "sha384", "sha512")),
+    default="sha256",
+    help="The digest of each chunk. [default: sha256]",
+)
+@click.option("--chunk-size", type=POSITIVE_SIZE, metavar="SIZE", help="Bytes of a chunk. [default: 4MiB]")
+@click.option(
+    "--url", "urls", multiple=True, metavar="URL", help="Where a copy is; the best first. May be repeated."
+)
+@json_option
+@click.option(
+    "--progress", type=click.Choice(MODES), default="auto", help="As for imgstore cp. [default: auto]"
+)
+@source_options
+@click.pass_obj
+def digest(terminal: Terminal, /, source: Location, output: Location | None, **given: Any) -> None:
+    """Read the image SRC once, and tell its digests or write them as a manifest.
+
+    A manifest has the size of the image, a digest of each chunk and those of the whole. With it imgstore
+    verify finds what is damaged, and cp --manifest fetches a bad chunk again; aria2 and others read it, too.
+    One that is written into the store of its image names the version of the image.
+    """
+    from imgstore.transfer.digest import digest as digested
+    from imgstore.transfer.progress import Report
+
+    report = Report()
+    locations = [source] if output is None else [source, output]
+    _check(output)
+    with (
+        needed(locations, terminal, layer_settings(given)) as stores,
+        opened(source, given, terminal, stores, json_events(given["progress"], terminal, report)) as origin,
+        shown(report, terminal, given["progress"], origin.name),
+        origin.open() as stream,
+    ):
+        if stream.range.stop is None:
+            raise ConfigError(
+                f"{source.shown} tells no size, which a manifest needs; copy it to a file first"
+            )
+        inside = output is not None and output.kind == "store" and output.store == source.store
+        options = {"chunk_size": given["chunk_size"]} if given["chunk_size"] else {}
+        manifest = digested(
+            stream,
+            report=report,
+            algorithm=given["chunk_algorithm"],
+            whole=given["algorithms"] or ("sha256",),
+            version=stream.info.version if inside else None,
+            sources=_sources(given["urls"]),
+            **options,
+        )
+        if output is not None:
+            _write(manifest, output, stores, overwrite=given["force"])
+    if given["profile"]:
+        _add_to_profile(manifest, given["profile"])
+    _tell(terminal, source, manifest, as_json=given["as_json"])
+
+
+def _check(output: Location | None) -> None:
+    if output is not None and output.kind not in {"path", "store"}:
+        raise ConfigError(f"{output.shown}: a manifest is written to a path or STORE:KEY")
+
+
+def _sources(urls: tuple[str, ...]) -> list[Any]:
+    from imgstore.manifest import SourceUrl
+
+    return [SourceUrl(url, priority) for priority, url in enumerate(urls, 1)]
+
+
+def _write(manifest: Manifest, output: Location, stores: Mapping[str, Store], *, overwrite: bool) -> None:
+    from imgstore.manifest import write_metalink
+    from imgstore.publish import PendingFile
+
+    file = io.BytesIO()
+    write_metalink(manifest, file)
+    data = file.getvalue()
+    if output.kind == "path":
+        with PendingFile(output.text, overwrite=overwrite) as target:
+            target.write(data)
+            target.publish(len(data))
+        return
+    writer = stores[output.store].writer
+    if writer is None:
+        raise ConfigError(f"the store {output.store} is only read; write the manifest to a path")
+    writer.put(output.key, io.BytesIO(data), len(data), overwrite=overwrite)
+
+
+def _add_to_profile(manifest: Manifest, path: str) -> None:
+    """Writes the profile anew with the manifest in it, all else as it was; a new one where there is none."""
+    from imgstore.manifest import write_profile
+    from imgstore.publish import PendingFile
+
+    with contextlib.ExitStack() as stack:
+        try:
+            old = stack.enter_context(open(path, "rb"))
+        except FileNotFoundError:
+            old = None
+        except IsADirectoryError:
+            raise ConfigError(f"{path} is a folder; name the profile in it") from None
+        new = io.BytesIO()
+        write_profile(manifest, new, profile=old)
+        mode = None if old is None else os.fstat(old.fileno()).st_mode & 0o777
+        with PendingFile(path, overwrite=True, mode=mode) as target:
+            target.write(new.getvalue())
+            target.publish()
+
+
+def _tell(terminal: Terminal, source: Location, manifest: Manifest, *, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(
+            {
+                "location": source.shown,
+                "size": manifest.size,
+                "digests": dict(manifest.digests),
+                "chunk_size": manifest.chunk_size,
+                "chunk_algorithm": manifest.algorithm,
+                "chunks": len(manifest.chunks),
+                "pin": manifest.pin,
+            }
+        )
+        return
+    chunks = f"{len(manifest.chunks)} of {manifest.chunk_size} bytes, {manifest.algorithm}"
+    rows = [("location", source.shown), ("size", f"{manifest.size} bytes"), *manifest.digests.items()]
+    terminal.print(table([*rows, ("chunks", chunks), ("pin", manifest.pin)]))
+
+
+def read_manifest(path: str, *, pin: str | None = None, weak: bool = False) -> Manifest:
+    """Reads a manifest from a file. Raises: NotFoundError, ManifestError naming the file; OSError."""
+    from imgstore.manifest import ALGORITHMS, STRONG, read
+
+    try:
+        with open(path, "rb") as file:
+            return read(file, allow=ALGORITHMS if weak else STRONG, pin=pin)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no manifest {path}") from None
+    except ManifestError as exc:
+        raise ManifestError(f"{path}: {exc}") from exc
