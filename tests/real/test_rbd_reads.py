@@ -309,6 +309,34 @@ def test_a_sparse_image_costs_what_it_holds(rbd_ceph):
         store.writer.delete("sparse")
 
 
+MEMORY = """
+import sys
+from imgstore.backends.rbd import RbdStore
+
+def peak():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+    return int(line.split()[1]) << 10
+
+buffer = memoryview(bytearray(100_000))
+with RbdStore(user=sys.argv[1], ceph_conf=sys.argv[2], in_flight=4, io_size=1 << 20) as store:
+    with store.get(sys.argv[3], 0, 1000) as stream:
+        stream.readinto(buffer)
+    before = peak()
+    with store.get(sys.argv[3]) as stream:
+        while stream.readinto(buffer):
+            pass
+    print(peak() - before)
+"""
+
+
+def test_a_reader_takes_no_more_memory_than_it_says(rbd_ceph, image):
+    argv = [sys.executable, "-c", MEMORY, rbd_ceph.user, str(rbd_ceph.conf), image]
+    done = subprocess.run(argv, check=True, timeout=30, capture_output=True, text=True)
+    ours = (4 + 1) << 20
+    # Beside librbd's own: what its threads' allocators keep of what they freed, which does not grow.
+    assert int(done.stdout) < 3 * ours + (20 << 20) < SIZE
+
+
 def test_a_child_that_ends_is_not_held_up_by_what_it_inherited(rbd_ceph, image):
     """The destructors of librados wait for threads that a fork leaves behind."""
     program = (

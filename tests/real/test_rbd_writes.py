@@ -470,3 +470,45 @@ def test_an_image_in_a_namespace(rbd_ceph):
 def test_the_room_is_not_known_without_a_manager(rbd_ceph):
     with driver(rbd_ceph) as store:
         assert store.space.free() is None
+
+
+def operations(store, key):
+    """Gives every operation of every facet, and what it is tried on; those that make things undo nothing."""
+    uploader = store.uploader
+    token, _ = upload(store, f"{key}-upload", DATA[: 2 * PART], numbers=range(2))
+    other, _ = upload(store, f"{key}-other", DATA[:PART], numbers=())
+    return {
+        "stat": lambda: store.stat(key).size,
+        "get": lambda: whole(store, key),
+        "list": lambda: [info.key for info in store.lister.list(key)],
+        "extents": lambda: list(store.extents.extents(key)),
+        "put": lambda: store.writer.put(f"{key}-new", io.BytesIO(b"new")).size,
+        "begin": lambda: bool(uploader.begin(f"{key}-begun", 5)),
+        "put_part": lambda: put(store, token, 1, DATA[: 2 * PART]).size,
+        "parts": lambda: len(uploader.parts(token)),
+        "uploads": lambda: bool(list(uploader.uploads())),
+        "complete": lambda: uploader.complete(token, uploader.parts(token)).size,
+        "abort": lambda: uploader.abort(other),
+        "delete": lambda: store.writer.delete(key),
+    }
+
+
+def test_every_operation_outlives_a_stall(rbd_ceph, key):
+    """Each begins while the OSD stands still, and for longer than an operation may take."""
+    with layered(rbd_ceph, op_timeout=1.0) as store:
+        store.writer.put(key, io.BytesIO(b"image"))
+        given, seconds = {}, {}
+        for name, act in operations(store, key).items():
+            rbd_ceph.pause("osd")
+            threading.Timer(1.3, rbd_ceph.cont, ["osd"]).start()
+            begun = time.monotonic()
+            given[name] = act()
+            seconds[name] = time.monotonic() - begun
+        assert min(seconds.values()) > 1.2
+        assert given["get"] == b"image"
+        assert given["list"][0] == key
+        assert (given["stat"], given["put"], given["put_part"], given["parts"]) == (5, 3, PART, 2)
+        assert given["complete"] == 2 * PART
+        assert whole(store, f"{key}-upload") == DATA[: 2 * PART]
+        for name in ("new", "upload"):
+            store.writer.delete(f"{key}-{name}")

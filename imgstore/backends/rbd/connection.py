@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from math import inf
+from math import ceil, inf
 from typing import Any, TypeVar
 
 from imgstore.backends.rbd.bindings import Bindings, Cluster, Image, Pool, Rbd
@@ -195,7 +195,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _configured(bindings: Bindings, settings: Settings) -> Cluster:
     """Gives a client that is not connected yet, with the limits that Ceph by itself does not have."""
-    operation, connecting = (f"{each:g}" for each in (settings.op_timeout, settings.connect_timeout))
+    # Whole seconds, as Ceph takes them
+    operation, connecting = (str(ceil(each)) for each in (settings.op_timeout, settings.connect_timeout))
     conf = {
         "client_mount_timeout": connecting,
         "rados_mon_op_timeout": operation,

@@ -65,7 +65,7 @@ class RbdStore(Store):
         connect_timeout: float = 10.0,
         op_timeout: float = 30.0,
         receive_timeout: float = 15.0,
-        io_size: int = 4 << 20,
+        io_size: int = 2 << 20,
         in_flight: int = 8,
     ) -> None:
         """Takes the options; nothing is read or connected yet.

@@ -113,7 +113,7 @@ def _options() -> Sequence[Opt]:
         cfg.FloatOpt("receive_timeout", default=15.0, help="Seconds that a reader waits for its next bytes."),
         cfg.IntOpt(
             "io_size",
-            default=4 << 20,
+            default=2 << 20,
             help="Bytes of one read or write; each reader and writer takes up to 'in_flight' times this in "
             "memory.",
         ),
