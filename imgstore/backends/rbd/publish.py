@@ -10,7 +10,6 @@ All functions block; each may be killed at any point and called again.
 
 from __future__ import annotations
 
-import errno
 import logging
 import random
 import secrets
@@ -23,7 +22,7 @@ from typing import Final
 from imgstore.backends.rbd import draft, names
 from imgstore.backends.rbd.bindings import Image
 from imgstore.backends.rbd.connection import Connection
-from imgstore.backends.rbd.failures import number_of
+from imgstore.backends.rbd.failures import is_foreign
 from imgstore.backends.rbd.pins import snapshot
 from imgstore.errors import (
     AlreadyExistsError,
@@ -63,6 +62,7 @@ def publish(connection: Connection, image_id: str, name: str, key: str, *, overw
     has clones.
     """
     target, aside = names.name_of(key), names.replaced(key)
+    left: list[str | None] = []
     with _naming(connection, key):
         holder = id_at(connection, target)
         if holder == image_id:
@@ -72,11 +72,12 @@ def publish(connection: Connection, image_id: str, name: str, key: str, *, overw
             if taken and not overwrite:
                 raise ConflictError(f"another writer stored an image {key!r} first")
             if holder is not None:
-                _set_aside(connection, key)
+                left.append(_set_aside(connection, key))
             connection.rbd.rename(connection.pool, name, target)
-        left = _taken(connection, aside) if overwrite else None
-    if left is not None:
-        _remove(connection, left)
+        if overwrite:
+            left.append(_taken(connection, aside))
+    for each in left:
+        _remove(connection, each)
 
 
 def delete(connection: Connection, key: str, version: str | None) -> None:
@@ -94,8 +95,7 @@ def delete(connection: Connection, key: str, version: str | None) -> None:
             _check_deletable(connection, image, version)
             _check_clones(connection, image, key)
         left = _taken(connection, name)
-    if left is not None:
-        _remove(connection, left)
+    _remove(connection, left)
 
 
 def id_at(connection: Connection, name: str) -> str | None:
@@ -155,8 +155,10 @@ def _complete_rename(connection: Connection, name: str, target: str, image_id: s
         connection.pool.remove_object(f"rbd_id.{name}")
 
 
-def _set_aside(connection: Connection, key: str) -> None:
+def _set_aside(connection: Connection, key: str) -> str | None:
     """Gives the image of `key` the name under which readers find it until the next one has its own.
+
+    Gives the name that an image has now which somebody had set aside and not removed, if there is one.
 
     Raises: InUseError for one that has clones, unless it may go to the trash then.
     """
@@ -166,8 +168,7 @@ def _set_aside(connection: Connection, key: str) -> None:
         image.metadata_set(draft.KEY, key)
     left = _taken(connection, aside)  # by one that was killed
     connection.rbd.rename(connection.pool, target, aside)
-    if left is not None:
-        _remove(connection, left)
+    return left
 
 
 def _taken(connection: Connection, name: str) -> str | None:
@@ -179,11 +180,14 @@ def _taken(connection: Connection, name: str) -> str | None:
     return left
 
 
-def _remove(connection: Connection, left: str) -> None:
+def _remove(connection: Connection, left: str | None) -> None:
     """Removes an image that has lost its name; one that has clones goes to the trash.
 
-    What cannot be removed now, as somebody has it open, is told by `uploads` and left to `abort`.
+    That it has no name any more is what was asked for. What cannot be removed now, as somebody has it open or
+    the cluster is not well, is told by `uploads` and left to `abort`.
     """
+    if left is None:
+        return
     try:
         with _open(connection, left) as image:
             clones = _has_clones(connection, image)
@@ -192,9 +196,9 @@ def _remove(connection: Connection, left: str) -> None:
         else:
             draft.remove(connection, left)
     except Exception as exc:
-        if number_of(exc) != errno.EBUSY:
+        if not is_foreign(exc):
             raise
-        LOG.warning("the image %r has lost its name, and stays in the pool as it is in use: %s", left, exc)
+        LOG.warning("the image %r, which no key leads to, stays in the pool for now: %s", left, exc)
 
 
 def _check_deletable(connection: Connection, image: Image, version: str | None) -> None:
