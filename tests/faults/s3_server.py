@@ -45,6 +45,7 @@ STATUS = {
     "NoSuchVersion": 404,
     "PreconditionFailed": 412,
     "QuotaExceeded": 403,
+    "RequestTimeTooSkewed": 403,
     "ConditionalRequestConflict": 409,
     "ServiceUnavailable": 503,
     "SlowDown": 503,
@@ -117,6 +118,7 @@ class S3Server:
         self.room: int | None = None
         self.page = 1000
         self.ranges = True
+        self.heeds_ids = True
         self.log: list[tuple[str, str]] = []
         self.sent: Counter[str] = Counter()
         self.before = lambda operation, key: None
@@ -282,17 +284,17 @@ class _Handler(BaseHTTPRequestHandler):
         if not (fault.stall and len(reply) < 2):
             self.end_headers()
         if self.command == "HEAD":
-            return None
+            return
         if fault.stall:
             self.wfile.write(reply[: len(reply) // 2])
             self.server_side.ended.wait()
-            return None
+            return
         if fault.cut is not None:
             self.wfile.write(reply[: fault.cut])
             self.close_connection = True
-            return None
+            return
         self.wfile.write(reply)
-        return None
+        return
 
     def _reset(self):
         self.close_connection = True
@@ -342,7 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {name: value for name, value in self.headers.items() if name.lower().startswith("x-amz-meta-")}
 
     def _found(self):
-        wanted = self.query.get("versionId")
+        wanted = self.query.get("versionId") if self.server_side.heeds_ids else None
         if wanted is None:
             found = self.server_side.current(self.key)
         else:

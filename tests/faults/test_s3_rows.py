@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 
 import pytest
 
@@ -238,6 +239,29 @@ def test_d8_a_cancelled_put_ends_soon_and_leaves_nothing(s3, workers):
     assert s3.server.left() == ([], [])
 
 
+def test_d8_the_first_part_that_fails_ends_the_others(s3):
+    s3.server.script("UploadPart", Fault(stall=True), Fault(refuse="AccessDenied"))
+    begun = s3.clock.now()
+    with pytest.raises(PermissionDeniedError):
+        s3.driver(max_concurrency=4).writer.put("k", io.BytesIO(IMAGE))
+    assert s3.clock.now() - begun < 3
+    assert s3.server.left() == ([], [])
+
+
+def test_d8_an_upload_whose_begin_was_lost_is_told_beside_another_of_its_key(s3):
+    uploader = s3.driver().uploader
+    s3.server.script("CreateMultipartUpload", Fault(lose=True))
+    with pytest.raises(ConnectionError):
+        uploader.begin("k", N)
+    token = uploader.begin("k", N)
+    told = [each.token for each in uploader.uploads()]
+    assert told.count(token) == 1
+    assert len(told) == 2
+    for each in told:
+        uploader.abort(each)
+    assert s3.server.left() == ([], [])
+
+
 def test_d8_what_could_not_be_dropped_is_reaped(s3):
     s3.server.script("UploadPart", *[Fault(reset=True)] * 9)
     s3.server.script("AbortMultipartUpload", *[Fault(refuse="ServiceUnavailable")] * 9)
@@ -286,6 +310,18 @@ def test_d9_somebody_else_completes_first(s3, code):
     assert s3.server.images() == {"k": OTHER}
     uploader.abort(token)
     assert s3.server.left() == ([], [])
+
+
+def test_d9_a_service_without_conditions_is_asked_first():
+    with rig(conditional=False) as s3:
+        uploader = s3.driver().uploader
+        token = uploader.begin("k", N)
+        parts = put_parts(uploader, token)
+        s3.server.put("k", OTHER)
+        with pytest.raises(ConflictError):
+            uploader.complete(token, parts)
+        assert s3.server.images() == {"k": OTHER}
+        assert s3.server.count("CompleteMultipartUpload") == 0
 
 
 def test_d9_a_conflict_with_nobody_is_weather(s3):
@@ -368,6 +404,13 @@ def test_c13_parts_in_any_order_are_read_back_for_their_digest(s3):
         assert s3.server.images() == ({} if wrong else {"k": IMAGE})
 
 
+def test_c13_a_record_stored_wrong_is_refused(s3):
+    s3.server.script("PutObject", Fault(flip=True))
+    with pytest.raises(BadReplyError):
+        s3.driver().uploader.begin("k", N)
+    assert s3.server.left() == ([], [])
+
+
 def test_b11_an_etag_is_never_a_digest(s3):
     driver = s3.driver()
     info = driver.writer.put("k", io.BytesIO(SMALL), digests={"md5": hashlib.md5(SMALL).hexdigest()})
@@ -420,6 +463,7 @@ def test_b2_an_image_replaced_in_mid_read_is_never_mixed(conditional):
                 got += stream.read()
         assert raised.value.offset == PART
         assert s3.server.count("GetObject") == 2
+        assert ("status 412" in raised.value.message) is conditional
 
 
 def test_a_version_that_is_kept_is_read_to_its_end():
@@ -431,6 +475,17 @@ def test_a_version_that_is_kept_is_read_to_its_end():
             s3.server.put("k", OTHER)
             s3.server.remove("k")
             assert got + stream.read() == IMAGE
+
+
+def test_a_version_of_another_id_is_another():
+    with rig(versioned=True) as s3:
+        s3.server.put("k", SMALL)
+        driver = s3.driver()
+        version = driver.stat("k").version
+        s3.server.put("k", SMALL)
+        s3.server.heeds_ids = False
+        with pytest.raises(VersionChangedError):
+            driver.get("k", version=version)
 
 
 @pytest.mark.parametrize("key", ["a\r\nX-Injected: 1", "a\nb", 'a"b', "a b\r", "é\r\n"])
@@ -465,6 +520,20 @@ def test_h6_keys_that_expired_are_read_again_once_for_each_worker(s3, tmp_path):
     assert s3.server.count("GetObject") == 3
 
 
+def test_h6_a_head_that_tells_no_reason_is_asked_again_with_other_keys(s3, tmp_path):
+    s3.server.put("k", SMALL)
+    token = tmp_path / "token"
+    token.write_text("old")
+    driver = s3.driver(session_token=token.read_text)
+    s3.server.tokens = {"new"}
+    s3.server.before = lambda *_: token.write_text("new")
+    assert driver.stat("k").size == len(SMALL)
+    s3.server.denied = {"HeadObject"}
+    with pytest.raises(PermissionDeniedError):
+        driver.stat("k")
+    assert s3.server.count("HeadObject") == 3
+
+
 def test_h6_the_chain_is_asked_once_for_all_workers(s3, monkeypatch):
     from botocore.credentials import CredentialResolver, Credentials
 
@@ -473,6 +542,7 @@ def test_h6_the_chain_is_asked_once_for_all_workers(s3, monkeypatch):
     s3.server.tokens = {"1"}
 
     def load(_):
+        time.sleep(0.05 * len(walks))  # the second time long enough for all to want keys
         walks.append(1)
         return Credentials(s3.server.access_key, canary.PASSWORD, str(len(walks)))
 
@@ -495,6 +565,10 @@ def test_h6_the_chain_is_asked_once_for_all_workers(s3, monkeypatch):
         each.join()
     assert got == [SMALL] * 8
     assert len(walks) == 2
+    s3.server.script("GetObject", Fault(refuse="RequestTimeTooSkewed"))
+    with pytest.raises(AuthenticationError):
+        driver.get("k")
+    assert len(walks) == 2  # no other keys would help
 
 
 def test_h6_a_lasting_refusal_is_one_error_and_no_loop(s3):

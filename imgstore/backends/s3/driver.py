@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -133,8 +134,8 @@ class S3Store(Store):
     def at(cls, url: str, **options: Any) -> tuple[S3Store, str]:
         """Gives a store over the bucket of `s3://BUCKET/KEY`, and the key, which may be percent-encoded.
 
-        Endpoint, region and credentials are those of boto3: its environment and files. `options` are those
-        of the constructor.
+        Endpoint, region, credentials and authorities are those of boto3: its environment, and but for the
+        authorities its files. `options` are those of the constructor.
 
         Raises: ConfigError.
         """
@@ -145,6 +146,7 @@ class S3Store(Store):
             raise ConfigError("an s3:// URL holds no credentials; boto3's environment and files do")
         if parts.query or parts.fragment:
             raise ConfigError("the URL holds a query or a fragment; ? and # of a key are percent-encoded")
+        options.setdefault("ca_file", os.environ.get("AWS_CA_BUNDLE"))
         return cls(bucket=unquote(parts.netloc), **options), unquote(parts.path[1:])
 
     @property

@@ -23,9 +23,11 @@ from imgstore.backends._http_range import Reply
 from imgstore.backends.s3.credentials import Chain, Credentials, Keys
 from imgstore.backends.s3.refusals import STALE, refused
 from imgstore.clock import Clock
-from imgstore.errors import AuthenticationError, ConfigError, StoreError
+from imgstore.errors import ConfigError, StoreError
 from imgstore.model import Call
 from imgstore.stream import RawReader
+
+LOG = logging.getLogger(__name__)
 
 # botocore logs requests whole at DEBUG, session token and signature included.
 _TALKATIVE: Final = ("auth", "awsrequest", "endpoint", "hooks", "parsers", "regions", "retryhandler", "utils")
@@ -60,6 +62,7 @@ class _Errand:
     streams: bool = False
     patience: float | None = None
     keys: Keys | None = None
+    stale: bool = False
     reply: Reply | None = None
     opened: tuple[Exchange, Watch] | None = None
 
@@ -153,12 +156,14 @@ class Wire:
             arguments["ContentLength"] = body.nbytes
         try:
             return self._once(client, operation, errand, arguments)
-        except AuthenticationError as exc:
+        except StoreError as exc:
             # Another program may have renewed the keys since: once more, if there are others by now.
-            watch = self._transport.watch(errand.call)
-            if errand.keys is None or not client.credentials.renewed(errand.keys, watch.pause):
+            if not errand.stale or errand.keys is None:
                 raise
-            logging.getLogger(__name__).debug("the credentials were renewed after: %s", exc)
+            watch = self._transport.watch(errand.call)
+            if not client.credentials.renewed(errand.keys, watch.pause):
+                raise
+            LOG.debug("the credentials were renewed after: %s", exc)
             return self._once(client, operation, errand, arguments)
 
     def _once(
@@ -188,10 +193,9 @@ class Wire:
             code = ""
         if code.isdigit():  # botocore puts the status there where a reply has no document
             code = ""
-        error = refused(reply, code, now=self._clock.time())
-        if isinstance(error, AuthenticationError) and code not in STALE and reply.status != 401:
-            errand.keys = None  # other keys would not help
-        return error
+        # a reply to HEAD has no code: keys that expired look like those that may not
+        errand.stale = code in STALE or reply.status == 401 or (not code and reply.status in {400, 403})
+        return refused(reply, code, now=self._clock.time())
 
     def _client(self) -> _Client:
         pid = os.getpid()
