@@ -173,6 +173,17 @@ def test_a_put_that_nobody_can_say_was_stored_succeeds_when_it_is_made_again(mad
         store.writer.put("new", io.BytesIO(SMALL))  # but no other time
 
 
+def test_the_same_bytes_of_somebody_else_are_no_success_of_ours(made):
+    store = made.driver()
+    made.server.script("PUT", MANIFEST, Fault(reset=True))  # unclear to us, though nothing was stored
+    with pytest.raises(ConnectionLostError):
+        store.writer.put("new", io.BytesIO(SMALL))
+    with store_at(made.server) as other:
+        other.writer.put("new", io.BytesIO(SMALL))
+    with pytest.raises(AlreadyExistsError):
+        store.writer.put("new", io.BytesIO(SMALL))
+
+
 def test_d3_complete_whose_reply_is_lost_is_idempotent(made):
     store = made.store()
     token, parts = begun(store)
