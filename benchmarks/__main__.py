@@ -14,7 +14,18 @@ from typing import Any
 from benchmarks import machine, report
 from benchmarks.harness import ROOT, Bench, BrokenRunError, tell
 
-SCENARIOS = ("http", "filesystem", "sparse", "hashing", "random_reads", "layers", "memory", "startup")
+SCENARIOS = (
+    "http",
+    "s3",
+    "rbd",
+    "filesystem",
+    "sparse",
+    "hashing",
+    "random_reads",
+    "layers",
+    "memory",
+    "startup",
+)
 FOLDER = Path(__file__).parent
 _NAMES = f"scenarios to run: {', '.join(SCENARIOS)} (all)"
 _ABOUT = (__doc__ or "").partition(": ")[2]

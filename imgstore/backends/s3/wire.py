@@ -57,6 +57,7 @@ class Answer:
 class _Errand:
     """One request, from the thread that makes it to the handler that botocore calls in the same thread."""
 
+    operation: str
     call: Call
     pinned: bool
     streams: bool = False
@@ -118,12 +119,12 @@ class Wire:
 
         Raises: the error that `refusals` has for the reply; as `Transport.send`.
         """
-        answer, _ = self._ask(operation, _Errand(call, pinned, patience=patience), arguments)
+        answer, _ = self._ask(_Errand(operation, call, pinned, patience=patience), arguments)
         return answer
 
     def open(self, call: Call, *, pinned: bool, **arguments: Any) -> tuple[Answer, Exchange, Watch]:
         """Makes a GetObject whose body is still to be read, by `Transport.stream`; the caller ends it."""
-        answer, opened = self._ask("GetObject", _Errand(call, pinned, streams=True), arguments)
+        answer, opened = self._ask(_Errand("GetObject", call, pinned, streams=True), arguments)
         if opened is None:
             raise answer.reply.bad(f"status {answer.reply.status}, which answers no question that was asked")
         return answer, *opened
@@ -148,14 +149,14 @@ class Wire:
         self._transport.close()
 
     def _ask(
-        self, operation: str, errand: _Errand, arguments: dict[str, Any]
+        self, errand: _Errand, arguments: dict[str, Any]
     ) -> tuple[Answer, tuple[Exchange, Watch] | None]:
         client = self._client()
         if isinstance(body := arguments.get("Body"), memoryview):
             arguments["Body"] = Piece(body)
             arguments["ContentLength"] = body.nbytes
         try:
-            return self._once(client, operation, errand, arguments)
+            return self._once(client, errand, arguments)
         except StoreError as exc:
             # Another program may have renewed the keys since: once more, if there are others by now.
             if not errand.stale or errand.keys is None:
@@ -164,16 +165,16 @@ class Wire:
             if not client.credentials.renewed(errand.keys, watch.pause):
                 raise
             LOG.debug("the credentials were renewed after: %s", exc)
-            return self._once(client, operation, errand, arguments)
+            return self._once(client, errand, arguments)
 
     def _once(
-        self, client: _Client, operation: str, errand: _Errand, arguments: dict[str, Any]
+        self, client: _Client, errand: _Errand, arguments: dict[str, Any]
     ) -> tuple[Answer, tuple[Exchange, Watch] | None]:
         from botocore.exceptions import ClientError
 
         client.errands.now = errand
         try:
-            document = client.operations[operation](**arguments)
+            document = client.operations[errand.operation](**arguments)
         except ClientError as exc:
             raise self._refused(errand, exc.response) from None
         except BaseException:
@@ -207,8 +208,11 @@ class Wire:
                 self._clients = {pid: client}
         return client
 
-    def _carry(self, errand: _Errand, request: Any) -> Any:
-        """Sends what botocore prepared, and gives the response in its own form."""
+    def _carry(self, errand: _Errand, event: str, request: Any) -> Any:
+        """Sends what botocore prepared, and gives the response in its own form.
+
+        After some refusals botocore asks for the bucket's region in between: that is not the errand's reply.
+        """
         headers = {
             name: value.decode("latin-1") if isinstance(value, bytes) else str(value)
             for name, value in request.headers.items()
@@ -231,8 +235,11 @@ class Wire:
             pinned=errand.pinned,
             reply_timeout=errand.patience,
         )
-        errand.reply = reply = exchange.reply
-        if errand.streams and reply.status in {200, 206}:
+        reply = exchange.reply
+        own = event.rpartition(".")[2] == errand.operation
+        if own:
+            errand.reply = reply
+        if own and errand.streams and reply.status in {200, 206}:
             errand.opened = exchange, watch
             return _response(request.url, reply, b"")
         return _response(request.url, reply, self._transport.read(exchange, watch))
@@ -241,7 +248,9 @@ class Wire:
 class _Client:
     """botocore's client, with the operations by their API names."""
 
-    def __init__(self, place: Place, given: Credentials | None, carry: Callable[[_Errand, Any], Any]) -> None:
+    def __init__(
+        self, place: Place, given: Credentials | None, carry: Callable[[_Errand, str, Any], Any]
+    ) -> None:
         """Reads botocore's models and configuration files, and asks nobody for credentials.
 
         Raises: ConfigError where botocore is missing; what botocore raises for options that make no sense.
@@ -274,7 +283,10 @@ class _Client:
                 user_agent_extra="imgstore",
             ),
         )
-        client.meta.events.register("before-send.s3", lambda request, **_: carry(self.errands.now, request))
+        client.meta.events.register(
+            "before-send.s3",
+            lambda request, event_name, **_: carry(self.errands.now, event_name, request),
+        )
         self.region: str | None = client.meta.region_name
         self.endpoint_url: str = client.meta.endpoint_url
         methods = client.meta.method_to_api_mapping
@@ -283,7 +295,7 @@ class _Client:
     def _keys(self) -> Keys:
         keys = self.credentials.current()
         errand = getattr(self.errands, "now", None)
-        if errand is not None:
+        if errand is not None and errand.keys is None:
             errand.keys = keys
         return keys
 
