@@ -21,6 +21,7 @@ from imgstore.errors import (
     ManifestError,
     NotFoundError,
     OperationCancelledError,
+    PermanentError,
     PermissionDeniedError,
     RangeNotSatisfiableError,
     RetriesExhaustedError,
@@ -214,6 +215,15 @@ class TestIdentity:
         assert rig.read(version="a:a:b:c") == DATA
         assert rig.stores[0].asked == [(0, None, "a:b:c")]
 
+    def test_a_legs_version_is_held_to_where_there_is_a_digest_as_well(self):
+        rig = Rig([broken()], [GOOD])
+        with rig.mirror.get(KEY, version="a:v1") as stream:
+            assert stream.info.version == "a:v1"
+            with pytest.raises(ConnectionLostError):
+                stream.read()
+        assert rig.stores[0].asked == [(0, None, "v1")]
+        assert rig.asked[1] == []
+
     @pytest.mark.parametrize("version", ["c:v1", "v1", "", "a", "sha1:00"])
     def test_a_version_that_is_none_of_the_mirrors(self, version):
         rig = Rig([Attempt(version="")], [Attempt()])
@@ -377,6 +387,12 @@ class TestWholeDigest:
         rig = Rig([broken(at=0, error=wrong)], [GOOD])
         assert rig.read() == DATA
 
+    def test_is_the_callers_business_under_any_version_and_the_legs_where_there_is_but_one(self):
+        bent = DATA[:-1] + b"x"
+        rig = Rig([broken()], [Attempt(data=bent, digests=SHA256)])
+        assert rig.read(version=ANY) == bent
+        assert Rig([Attempt(data=bent, digests=SHA256)]).read() == bent
+
     def test_is_not_asked_of_a_part(self):
         bent = b"x" + DATA[1:]
         rig = Rig([Attempt(data=bent, digests=SHA256)], [GOOD])
@@ -467,6 +483,19 @@ class TestRest:
             assert rig.read() == DATA
         assert rig.asked == [[0, 0, 0, 0], [0, 0]]
 
+    @pytest.mark.parametrize("sign", ["read", "close", "stat"])
+    def test_ends_with_the_least_sign_of_life(self, sign):
+        rig = Rig([refused(), GOOD, refused(), GOOD], [GOOD])
+        for _ in range(2):
+            rig.read(0, 1)
+            rig.clock.elapsed += 31
+            if sign == "stat":
+                rig.mirror.stat(KEY)
+            else:
+                with rig.mirror.get(KEY, 0, 10 if sign == "read" else None) as stream:
+                    stream.read(10)
+        assert rig.asked == [[0, 0, 0, 0], [0, 0]]
+
     def test_is_kept_by_others_while_one_call_tries(self):
         rig = Rig([refused(), GOOD], [GOOD])
         rig.read()
@@ -474,6 +503,7 @@ class TestRest:
         with rig.mirror.get(KEY) as trying:
             rig.read()
             assert rig.asked == [[0, 0], [0, 0]]
+            assert len([event for event in rig.told if event.kind == "failed"]) == 1
             trying.read()
         rig.read()
         assert rig.asked == [[0, 0, 0], [0, 0]]
@@ -553,7 +583,7 @@ class TestSpeed:
         assert [len(asked) for asked in rig.asked] == [3, 3]
 
     def test_counts_failures_against_it(self):
-        rig = self.rig(0.0101, 0.01)
+        rig = self.rig(0.0125, 0.01)  # with a failing receive, b is a little faster still
         rig.read()
         rig.stores[1].attempts = [replace(broken(), each=10_000, seconds=0.01), rig.stores[1].attempts[0]]
         rig.read()
@@ -634,6 +664,20 @@ def test_one_stream_is_open_at_a_time():
     with mirror.get(KEY) as stream:
         stream.read(10)
         assert len(rig.open) == 1
+    assert not rig.open
+
+
+def test_an_observer_that_raises_leaves_nothing_open():
+    def observe(event):
+        if event.kind == "source":
+            raise RuntimeError("no")
+
+    rig = Rig([GOOD], [GOOD])
+    with pytest.raises(
+        PermanentError
+    ) as caught:  # and its frames, so that nothing is closed by being dropped
+        rig.mirror.get(KEY, call=Call(observe=observe))
+    assert caught.value.__cause__
     assert not rig.open
 
 
