@@ -50,15 +50,14 @@ def test_names_are_the_keys_where_they_can_be(key, name):
     assert names.key_of(name) == key
 
 
-@pytest.mark.parametrize(
-    "name", ["a%zz", "a%2fb", "%61", "a/b", "a%2F%2Fb", "%2F", "..", "%FF", "a%", names.draft()]
-)
+@pytest.mark.parametrize("name", ["a%zz", "a%2fb", "%61", "a/b", "a%2F%2Fb", "%2F", "..", "%FF", "a%"])
 def test_what_leads_to_no_key(name):
     assert names.key_of(name) is None
 
 
 def test_the_drivers_own_names_are_no_keys():
     for name in (names.draft(), names.gone(), names.replaced("key")):
+        assert names.key_of(name) is None
         with pytest.raises(UnsafeLocationError, match="the driver's own"):
             names.name_of(name)
     kinds = [names.is_draft, names.is_gone, names.is_replaced]
