@@ -7,6 +7,9 @@ from typing import Final, Protocol
 from imgstore.errors import ManifestError
 
 BLOCK: Final = 64 << 10  # bytes asked for at a time: a whole manifest of a small image
+DENSITY: Final = (
+    32  # bytes for each part of a document: what holds a digest has more, so time is bounded, too
+)
 LIMIT: Final = 64 << 20  # bytes of a manifest: 800,000 chunks of SHA-256, 3 TiB in chunks of 4 MiB
 
 

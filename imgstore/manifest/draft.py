@@ -10,7 +10,15 @@ from typing import Final
 
 from imgstore.errors import ConfigError, ManifestError
 from imgstore.manifest.digests import ALGORITHMS, CHUNK_SIZE, ENTRY_LIMIT, ChunkDigests
-from imgstore.manifest.image import CHUNK_LIMIT, SIZE_LIMIT, SOURCE_LIMIT, Manifest, SourceUrl, shortened
+from imgstore.manifest.image import (
+    CHUNK_LIMIT,
+    DIGEST_LIMIT,
+    SIZE_LIMIT,
+    SOURCE_LIMIT,
+    Manifest,
+    SourceUrl,
+    shortened,
+)
 
 _NUMBER: Final = re.compile(r"[0-9]{1,19}")  # 2^63 has 19 digits
 
@@ -99,6 +107,8 @@ class Draft:
     def add_digest(self, algorithm: str, value: str) -> None:
         if algorithm in self.digests:
             raise ManifestError(f"the {algorithm} of the image is given twice")
+        if len(self.digests) == DIGEST_LIMIT:
+            raise ManifestError(f"more than {DIGEST_LIMIT} digests of the image are not read")
         self.digests[algorithm] = value.lower()
 
     def add_source(self, source: SourceUrl) -> None:

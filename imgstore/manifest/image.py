@@ -19,7 +19,7 @@ LAST_PRIORITY: Final = 999_999  # RFC 5854 section 4.2.16: 1 is the best of 1 to
 SOURCE_LIMIT: Final = 1024  # copies of one image: the largest mirror networks have some hundreds
 URL_LIMIT: Final = 8192  # characters; RFC 9110 section 4.1 asks for 8000 at least
 VERSION_LIMIT: Final = 1024  # characters; S3 has the longest version ids: 1024 bytes
-_DIGEST_LIMIT: Final = 64  # whole digests of one image: more than there are algorithms
+DIGEST_LIMIT: Final = 64  # whole digests of one image: more than there are algorithms
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2}){4,128}")
@@ -160,7 +160,7 @@ class Manifest:
             )
 
     def _check_digests(self) -> None:
-        if len(self.digests) > _DIGEST_LIMIT:
+        if len(self.digests) > DIGEST_LIMIT:
             raise ManifestError(f"{len(self.digests)} digests of the image are too many")
         for name, value in self.digests.items():
             if not _matches(_NAME, name):

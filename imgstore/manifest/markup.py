@@ -11,11 +11,12 @@ from typing import Final
 from xml.parsers import expat
 
 from imgstore.errors import ManifestError
-from imgstore.manifest.bounded import BLOCK, Bounded
+from imgstore.manifest.bounded import BLOCK, DENSITY, Bounded
 
 DEPTH_LIMIT: Final = 32  # Metalink has five levels
 # Different names of elements, attributes and prefixes: expat keeps each to the end. Metalink has thirty.
 NAME_LIMIT: Final = 1024
+ELEMENT_LIMIT: Final = 10_000  # elements that may be there beside those of 32 bytes each
 TEXT_LIMIT: Final = 16 << 10  # characters of one text that is kept: twice the longest URL
 # Bytes between what was handed in and what came out. Before 2.6, expat reads an unfinished token again from
 # its start with each block (CVE-2023-52425); this many are read again four times at most.
@@ -40,12 +41,13 @@ class Element:
 SKIPPED: Final = Element()
 
 
-class _Parser:
+class _Elements:
     """The elements of one document that are open. It does not hold expat's parser, which holds it."""
 
     def __init__(self, document: Element) -> None:
         self._open = [document]
         self._names: set[str] = set()
+        self.count = 0
         self._text: list[str] = []
         self._length = 0
 
@@ -66,6 +68,7 @@ class _Parser:
         if len(self._open) > DEPTH_LIMIT:
             raise ManifestError(f"elements lie deeper than {DEPTH_LIMIT} in one another")
         self._known(name, *attributes)
+        self.count += 1
         self._open.append(self._open[-1].child(name, attributes))
         self._forget()
 
@@ -110,7 +113,8 @@ def parse(source: Bounded, document: Element) -> None:
     Raises: ManifestError naming the line for what is no well-formed XML, goes beyond the limits above, or is
     refused by an element; what `source` raises.
     """
-    parser = _Parser(document).handled()
+    elements = _Elements(document)
+    parser = elements.handled()
     fed = 0
     try:
         while block := source.read(BLOCK):
@@ -118,6 +122,8 @@ def parse(source: Bounded, document: Element) -> None:
             parser.Parse(block, False)  # noqa: FBT003  # expat takes no keywords
             if fed - parser.CurrentByteIndex > TOKEN_LIMIT:
                 raise ManifestError(f"a comment, tag or text of more than {TOKEN_LIMIT} bytes is not read")
+            if elements.count > ELEMENT_LIMIT + fed // DENSITY:
+                raise ManifestError(f"{elements.count} elements in {fed} bytes are too many for a manifest")
         parser.Parse(b"", True)  # noqa: FBT003
     except ManifestError as exc:
         raise ManifestError(f"XML, line {parser.CurrentLineNumber}: {exc}") from exc

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from imgstore.errors import ManifestError
+from imgstore.manifest.bounded import DENSITY
 from imgstore.manifest.image import shortened
 
 DEPTH_LIMIT: Final = 32  # a profile has five levels
 KEY_LIMIT: Final = 10_000  # keys of one mapping: they are kept to see that none is there twice
-# Bytes between two nodes: what a scalar may hold, or a comment. User data of a machine has 64 KiB at most.
-TOKEN_LIMIT: Final = 1 << 20
+# Bytes between two nodes: what a scalar may hold, or a comment. User data of a machine has 64 KiB at most. Of
+# directives, which libyaml compares each with all others, so many take less than two seconds.
+TOKEN_LIMIT: Final = 256 << 10
+
+NODE_LIMIT: Final = 1_000_000  # nodes that may be there beside those of 32 bytes each
 
 Kind: TypeAlias = Literal["scalar", "list", "mapping", "end", "alias"]
 
@@ -51,6 +55,7 @@ class Document:
         self._source = _Watched(source)
         self._events = _events(self._source)
         self._open: list[bool] = []  # whether each list and mapping is in brackets
+        self._count = 0
         self.leaf: Node | None = None  # the last node that a line can end with
 
     def next(self) -> Node:
@@ -60,10 +65,13 @@ class Document:
         source raises.
         """
         event = next(self._events, None)
-        self._source.since = 0
         if event is None:
             raise ManifestError("YAML, line 1: the document is empty; a mapping would do")
         node = _node(event)
+        self._source.since = 0
+        self._count += 1
+        if self._count > NODE_LIMIT + self._source.fed // DENSITY:
+            raise wrong(node, f"{self._count} values in {self._source.fed} bytes are too many for a profile")
         if node.kind == "end":
             node.flow = self._open.pop()
         elif node.kind in {"list", "mapping"}:
@@ -121,11 +129,12 @@ class _Watched:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.since = 0
+        self.since = self.fed = 0
 
     def read(self, size: int = 16 << 10) -> bytes | str:
         data = self._source.read(size)
         self.since += len(data)
+        self.fed += len(data)
         if self.since > TOKEN_LIMIT:
             raise ManifestError(f"YAML: a text or comment of more than {TOKEN_LIMIT} bytes is not read")
         return data
@@ -139,6 +148,9 @@ def _events(source: _Watched) -> Iterator[Any]:
     around = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
     try:
         for event in yaml.parse(source, Loader=loader):
+            if getattr(event, "tags", None):
+                # Each short tag would be as long as the text that it stands for.
+                raise ManifestError(f"YAML, line {event.start_mark.line + 1}: a %TAG directive is not read")
             if not isinstance(event, around):
                 yield event
     except yaml.YAMLError as exc:

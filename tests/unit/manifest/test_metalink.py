@@ -316,6 +316,11 @@ HOSTILE = {
         file("".join(f'<hash type="{name}">00</hash>' for name in ("sha-1", "SHA1")) + GOOD),
         "the sha1 of the image is given twice",
     ),
+    "many hashes": (
+        file("".join(f'<hash type="x{i}">00000000</hash>' for i in range(65))),
+        "more than 64 digests",
+    ),
+    "too many elements": (file("<x/>" * 20_000), "elements in 65536 bytes are too many"),
     "hash of no digits": (file(f'<hash type="sha-256">no</hash>{GOOD}'), "the sha256 of the image is 'no'"),
     "hash of another": (
         file(f'<hash type="sha-256">{digest(b"y")}</hash>{GOOD}'),

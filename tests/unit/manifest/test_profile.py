@@ -254,6 +254,7 @@ HOSTILE = {
     "NUL": ("name: \0", "not well-formed"),
     "escape above Unicode": ('name: "\\UFFFFFFFF"', "not well-formed"),
     "version of digits": (f"%YAML {'1' * 5000}.1\n---\nname: a", "not well-formed"),
+    "short tags": ("%TAG ! tag:x,2000:\n---\nname: !a b\n", "line 1: a %TAG directive is not read"),
     "two documents": (profile(GOOD) + "---\na: b\n", "a second document begins"),
     "unknown directive and tag": (
         "--- !!python/object/apply:os.system [id]\n",
@@ -267,8 +268,8 @@ HOSTILE = {
         "".join(f"a{i}: 1\n" for i in range(KEY_LIMIT + 1)),
         "line 10001: a mapping has more than 10000 keys",
     ),
-    "long text": (f"a: {'x' * 2 * TOKEN_LIMIT}", "a text or comment of more than 1048576 bytes"),
-    "long comment": (f"#{'x' * 2 * TOKEN_LIMIT}\na: b", "a text or comment of more than 1048576 bytes"),
+    "long text": (f"a: {'x' * 2 * TOKEN_LIMIT}", "a text or comment of more than 262144 bytes"),
+    "long comment": (f"#{'x' * 2 * TOKEN_LIMIT}\na: b", "a text or comment of more than 262144 bytes"),
     "no manifest": ("name: a\n", "the profile has no manifest of any image"),
     "null": ("name: a\nmanifest: ~\n", "the profile has no manifest of any image"),
     "manifest is no mapping": ("manifest: [1]\n", "line 1: the manifest is no mapping"),
