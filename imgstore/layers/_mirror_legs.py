@@ -127,7 +127,7 @@ class Legs:
         error = event.error
         LOG.log(
             level,
-            "mirror %s: %s of %r leaves %s at offset %d after %s: %s (request id %s)",
+            "store %s: %s of %r leaves %s at offset %d after %s: %s (request id %s)",
             event.store,
             event.operation,
             event.key,

@@ -162,7 +162,7 @@ def test_a_change_of_legs_is_logged_once_a_second(caplog):
     rig = Rig([broken()], [broken(2 * AT)], [GOOD])
     rig.read()
     warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    said = f"mirror mirror: get of 'disk' leaves a at offset {AT} after ConnectionLostError: the peer hung up"
+    said = f"store mirror: get of 'disk' leaves a at offset {AT} after ConnectionLostError: the peer hung up"
     assert warned == [f"{said} (request id req-7)"]
 
 
