@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 
 import pytest
 
@@ -407,6 +408,35 @@ def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     reap(store)
     assert made.segments() == []
     assert "new" not in made.server.containers.get("images", {})
+
+
+@pytest.mark.parametrize("act", ["put", "copy"])
+def test_an_image_published_in_the_moment_of_a_cancel_is_whole(made, act):
+    made.put_large()
+    token, store = CancelToken(), made.driver()
+    done = threading.Event()
+
+    def before(method, path):
+        if method == "PUT" and path.endswith("/images/new"):
+            token.cancel()
+            done.wait(1)  # the client leaves; the manifest is stored all the same
+
+    made.server.before = before
+    with pytest.raises(OperationCancelledError):
+        if act == "put":
+            store.writer.put("new", io.BytesIO(IMAGE), call=Call(cancel=token))
+        else:
+            store.copier.copy("large", "new", call=Call(cancel=token))
+    done.set()
+    made.server.before = lambda *_: None
+    for _ in range(100):
+        if "new" in made.server.containers["images"]:
+            break
+        time.sleep(0.01)
+    assert made.server.body_of("images", "new") == IMAGE
+    reap(store)
+    assert made.server.body_of("images", "new") == IMAGE
+    assert own(made) == []
 
 
 def test_a_full_account_takes_nothing(made):

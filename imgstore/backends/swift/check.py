@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlparse
 
 from imgstore.backends.swift.failures import RefusedError, fail
-from imgstore.backends.swift.layout import segments_of
 from imgstore.backends.swift.parts import limits_of
 from imgstore.errors import (
     AuthenticationError,
     ConfigError,
     ImgstoreError,
     NotFoundError,
+    PermanentError,
     PermissionDeniedError,
     TlsError,
 )
 from imgstore.model import Call
-from imgstore.steps import NotApplicableError, Step
+from imgstore.steps import TEST_PREFIX, NotApplicableError, Step
 
 if TYPE_CHECKING:
     from imgstore.backends.swift.driver import SwiftStore
+
+_CLEANING: Final = 10.0  # seconds for removing what was written, whatever the step has used up
 
 
 def steps(store: SwiftStore) -> Sequence[Step]:
@@ -32,7 +35,7 @@ def steps(store: SwiftStore) -> Sequence[Step]:
         Step("login", partial(_log_in, store), _about_login),
         Step("account", partial(_look_at_account, store), _about_account, vital=False),
         Step("container", partial(_look_at_container, store), _about_container, vital=False),
-        Step("segments", partial(_look_at_segments, store), _about_segments, vital=False),
+        Step("multipart", partial(_upload, store), _about_uploads, vital=False, writes=True),
     ]
 
 
@@ -83,19 +86,17 @@ def _look_at_container(store: SwiftStore, call: Call) -> str:
         return f"{layout.container!r} has {reply.single('x-container-object-count') or 'some'} objects"
 
 
-def _look_at_segments(store: SwiftStore, call: Call) -> str:
-    layout = store.layout
-    if not layout.single:
-        raise NotApplicableError("images are spread over containers of their own")
-    place = segments_of(layout.container)
-    with _typed(store):
-        try:
-            reply = store.service.head_container(place, call=call)
-        except RefusedError as exc:
-            if exc.status == 404:
-                raise NotApplicableError(f"{place!r} is made when the first image is stored") from None
-            raise
-        return f"{place!r} has {reply.single('x-container-object-count') or 'some'} objects"
+def _upload(store: SwiftStore, call: Call) -> str:
+    uploader = store.uploader
+    token = uploader.begin(f"{TEST_PREFIX}{secrets.token_hex(8)}", None, call=call)
+    try:
+        uploader.put_part(token, 0, 0, memoryview(b"imgstore"), call=call)
+        held = len(uploader.parts(token, call=call))
+    finally:
+        uploader.abort(token, call=Call().within(_CLEANING, clock=store.clock))
+    if held != 1:
+        raise PermanentError(f"the service tells {held} segments of an upload that has one")
+    return "an upload was begun, and dropped"
 
 
 def _about_login(error: ImgstoreError) -> str:
@@ -122,7 +123,7 @@ def _about_container(error: ImgstoreError) -> str:
     return "see the message; the service's log has the request id"
 
 
-def _about_segments(error: ImgstoreError) -> str:
+def _about_uploads(error: ImgstoreError) -> str:
     if isinstance(error, PermissionDeniedError):
-        return "grant this user the same rights on the container of segments as on that of the images"
-    return "see the message; the service's log has the request id"
+        return "grant this user the rights to read and write the container of segments, or to make it"
+    return "see the message: images above segment_size need segments and their manifests"

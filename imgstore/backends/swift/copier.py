@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imgstore.backends._http_range import Reply, content_length
 from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.failures import changed, typed
-from imgstore.backends.swift.joining import check_parts, conclude, discard, publish_parts
+from imgstore.backends.swift.joining import check_parts, conclude, discard, is_final, publish_parts
 from imgstore.backends.swift.parts import limits_of
 from imgstore.backends.swift.publish import upload_of
 from imgstore.backends.swift.records import Record, fresh_id
@@ -16,7 +16,7 @@ from imgstore.backends.swift.remains import replaced
 from imgstore.backends.swift.segments import Segments
 from imgstore.backends.swift.static import is_static, manifest
 from imgstore.backends.swift.versions import etag_of
-from imgstore.errors import NotFoundError, TransientError, UnsupportedError
+from imgstore.errors import NotFoundError, UnsupportedError
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class SwiftCopier:
             remains = replaced(owner, record.key, call) if record.overwrite else None
             info = publish_parts(owner, record, parts, call)
         except Exception as exc:
-            # After a request without an answer the record stays, for `reap`.
-            if not isinstance(owner.translate(exc), TransientError):
+            # After a request without an answer all stays, for `reap`.
+            if is_final(owner.translate(exc)):
                 discard(owner, record, parts)
             raise
         if remains is not None:

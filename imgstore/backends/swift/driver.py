@@ -146,7 +146,7 @@ class SwiftStore(Store):
         address, _ = parse(endpoint or auth_url, "the URL")
         self.endpoint = f"{address.scheme}://{address.authority}"
         self.writer = SwiftWriter(self, segment_size=segment_size, max_concurrency=max_concurrency)
-        self.uploader = SwiftUploader(self)
+        self.uploader: SwiftUploader = SwiftUploader(self)
         self.lister = SwiftLister(self)
         self.copier = SwiftCopier(self)
         self.acls = self.granted if multi_tenant else None

@@ -19,8 +19,11 @@ from imgstore.errors import (
     AlreadyExistsError,
     BadReplyError,
     ConflictError,
+    DeadlineExceededError,
     ImgstoreError,
+    OperationCancelledError,
     SourceChangedError,
+    TransientError,
     UnsupportedError,
     UploadLostError,
 )
@@ -88,6 +91,12 @@ def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call
         raise BadReplyError(
             f"the server does not see all segments yet (status {exc.status})", request_id=exc.reply.request_id
         ) from None
+
+
+def is_final(error: ImgstoreError) -> bool:
+    """Whether the request that failed so was not carried out, and will not be."""
+    open_ended = (TransientError, OperationCancelledError, DeadlineExceededError)
+    return not isinstance(error, open_ended)
 
 
 def conclude(owner: SwiftStore, record: Record, call: Call) -> None:

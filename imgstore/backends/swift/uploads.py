@@ -91,10 +91,12 @@ class SwiftUploader:
             except UploadLostError:
                 return self._published(upload, key, call)
             found = owner.publisher.found(key, call)
-            if found is None or not is_of(found, upload):
+            if found is not None and is_of(found, upload):
+                self._tidy(record, self._named(key, call), call)
+            else:
                 owner.records.claim(record, call)
                 join(owner, record, parts, call)
-            self._tidy(record, call)
+                self._tidy(record, {Segments(owner, record).path(part) for part in parts}, call)
             return self._published(upload, key, call)
 
     def abort(self, token: str, *, call: Call = NO_CALL) -> None:
@@ -108,7 +110,7 @@ class SwiftUploader:
         with typed(owner, record.key):
             found = owner.publisher.found(record.key, call)
             if found is not None and is_of(found, record.upload):
-                self._tidy(record, call)
+                self._tidy(record, self._named(record.key, call), call)
                 return
             Segments(owner, record).drop(call, known=self._forget(record.upload))
             owner.records.remove(record.upload, record.key, call)
@@ -151,18 +153,20 @@ class SwiftUploader:
             raise lost()
         return self._owner.reader.described(key, found, call)
 
-    def _tidy(self, record: Record, call: Call) -> None:
+    def _named(self, key: str, call: Call) -> set[tuple[str, str]] | None:
+        """Gives the segments that an image is made of; None where the service keeps that to itself."""
+        pieces = manifest(self._owner.service, self._owner.layout.place(key), key, call)
+        return None if pieces is None else {piece.place for piece in pieces}
+
+    def _tidy(self, record: Record, kept: set[tuple[str, str]] | None, call: Call) -> None:
         """Removes what is left of an upload that became an image: parts that were put twice, the record.
 
-        Which segments the image is made of its manifest says; where the service keeps that to itself, all
-        stay.
+        All segments stay where nobody can tell which are `kept`.
         """
-        owner = self._owner
-        pieces = manifest(owner.service, owner.layout.place(record.key), record.key, call)
-        if pieces is not None:
-            kept = {piece.place for piece in pieces}
-            Segments(owner, record).drop(call, keep=kept, known=self._forget(record.upload))
-        owner.records.remove(record.upload, record.key, call)
+        known = self._forget(record.upload)
+        if kept is not None:
+            Segments(self._owner, record).drop(call, keep=kept, known=known)
+        self._owner.records.remove(record.upload, record.key, call)
 
     def _know(self, record: Record, part: Part) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imgstore.backends._intake import Digests, Intake
 from imgstore.backends.swift.failures import changed, fail, typed
-from imgstore.backends.swift.joining import conclude, discard, publish_parts
+from imgstore.backends.swift.joining import conclude, discard, is_final, publish_parts
 from imgstore.backends.swift.parts import Filling, limits_of, plan
 from imgstore.backends.swift.records import Record, fresh_id
 from imgstore.backends.swift.remains import Remains, replaced
@@ -20,7 +20,6 @@ from imgstore.errors import (
     DeadlineExceededError,
     NotFoundError,
     OperationCancelledError,
-    TransientError,
     UnsupportedError,
 )
 from imgstore.model import NO_CALL, Call, CancelToken, ObjectInfo, Part
@@ -124,13 +123,13 @@ class SwiftWriter:
             raise  # there is no time to clean up: the record tells `reap` of the segments
         except Exception as exc:
             # A request that got no answer may still be carried out: `reap` looks again.
-            discard(owner, record, parts, ended=not isinstance(owner.translate(exc), TransientError))
+            discard(owner, record, parts, ended=is_final(owner.translate(exc)))
             raise
         try:
             info = publish_parts(owner, record, parts, call)
         except Exception as exc:
-            # Where it may be published yet its segments must stay; the record tells `reap` to look.
-            if not isinstance(owner.translate(exc), TransientError):
+            # Where it may be published its segments must stay; the record tells `reap` to look.
+            if is_final(owner.translate(exc)):
                 discard(owner, record, parts)
             raise
         conclude(owner, record, call)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 
-from imgstore.backends.swift import SwiftStore
+from imgstore.backends.swift import SwiftStore, line
 from imgstore.backends.swift.layout import Layout
 from imgstore.backends.swift.location import options_at
 from imgstore.errors import ConfigError
+from imgstore.model import NO_CALL
 from tests import canary
 
 V1 = {"auth_url": "http://host/auth/v1.0", "auth_version": "1", "user": "a:b", "password": canary.PASSWORD}
@@ -73,6 +76,24 @@ def test_the_options_of_the_plug_in_are_read_at_each_login():
     secrets[0] = "two"
     assert store._identity._plugin()["password"] == "two"
     assert set(SwiftStore(**CREDENTIAL)._identity._plugin()) == set(CREDENTIAL)
+
+
+def test_a_missing_library_is_told_with_its_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "swiftclient.client", None)
+    line.functions.cache_clear()
+    with pytest.raises(ConfigError, match=r"pip install imgstore\[swift\]"):
+        line.functions()
+    monkeypatch.setitem(sys.modules, "imgstore.backends.swift.keystone", None)
+    with pytest.raises(ConfigError, match=r"pip install imgstore\[swift\]"):
+        SwiftStore(**V3)._identity._login(None, NO_CALL)
+
+
+def test_the_libraries_are_imported_at_first_use():
+    told = "import sys, imgstore.backends.swift as b; b.SwiftStore(auth_url='http://h', auth_version='1', "
+    told += "user='u', password='p'); print([m for m in sys.modules if m.split('.')[0] in "
+    told += "{'swiftclient', 'keystoneauth1', 'requests', 'oslo_config', 'yaml'}])"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_facets_follow_the_options():
