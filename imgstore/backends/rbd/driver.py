@@ -56,7 +56,7 @@ class RbdStore(Store):
         require_protected: bool = True,
         allow_unpinned: bool = False,
         trash_in_use: bool = False,
-        object_size: int = 8 << 20,
+        object_size: int = 4 << 20,
         features: Sequence[str] | None = None,
         stripe_unit: int | None = None,
         stripe_count: int | None = None,

@@ -75,7 +75,7 @@ def _options() -> Sequence[Opt]:
         ),
         cfg.IntOpt(
             "object_size",
-            default=8 << 20,
+            default=4 << 20,
             help="Bytes of the objects that a new image is cut into: a power of two from 4 KiB to 32 MiB.",
         ),
         cfg.ListOpt(
