@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks import images, swift_objects
 from benchmarks.harness import Bench, BrokenRunError, Contender, library, program
+from benchmarks.identity import serving
 from benchmarks.programs import IMGSTORE
 from benchmarks.radosgw import running
 from imgstore.transfer.copy import BUFFER as BLOCK
@@ -28,6 +32,31 @@ PUTS = {
 _SWIFT = Path(sys.executable).with_name("swift")
 
 
+@dataclass(frozen=True)
+class Ways:
+    """Where to log in, as whom, with which key: at radosgw; for glance_store at an identity service."""
+
+    own: tuple[str, str, str]
+    keystone: tuple[str, str, str]
+
+    def contenders(self, functions: Mapping[str, Callable[..., Any]], path: Path) -> list[Contender]:
+        return [
+            Contender(
+                name,
+                partial(
+                    library,
+                    each,
+                    *(self.keystone if name == "glance_store" else self.own),
+                    CONTAINER,
+                    NAME,
+                    path,
+                    BLOCK,
+                ),
+            )
+            for name, each in functions.items()
+        ]
+
+
 def run(bench: Bench) -> None:
     source, target = bench.memory / NAME, bench.memory / "copy"
     expected = images.dense(source, bench.size)
@@ -41,19 +70,20 @@ def run(bench: Bench) -> None:
         client.put_container(CONTAINER)
         with source.open("rb") as file:
             client.put_object(CONTAINER, NAME, file, content_length=bench.size)
-        _get(bench, where, target, expected)
-        _put(bench, where, source, client)
+        with serving(client.token, client.url) as identity:
+            ways = Ways(where, (identity, "tester", "any"))
+            _get(bench, ways, target, expected)
+            _put(bench, ways, source, client)
         client.close()
 
 
-def _get(bench: Bench, where: tuple[str, str, str], target: Path, expected: str) -> None:
+def _get(bench: Bench, ways: Ways, target: Path, expected: str) -> None:
     def check() -> None:
         if images.sha256(target) != expected:
             raise BrokenRunError("what was downloaded is not what is on the server")
 
     remove = partial(target.unlink, missing_ok=True)
-    arguments = (*where, CONTAINER, NAME, target, BLOCK)
-    readers = [Contender(name, partial(library, each, *arguments)) for name, each in GETS.items()]
+    readers = ways.contenders(GETS, target)
     bench.compare("get", _GET, readers, prepare=remove, check=check)
     programs = [
         Contender(
@@ -73,7 +103,7 @@ def _get(bench: Bench, where: tuple[str, str, str], target: Path, expected: str)
     remove()
 
 
-def _put(bench: Bench, where: tuple[str, str, str], source: Path, client) -> None:
+def _put(bench: Bench, ways: Ways, source: Path, client) -> None:
     def check() -> None:
         if int(client.head_object(CONTAINER, NAME)["content-length"]) != bench.size:
             raise BrokenRunError("what was uploaded is not on the server")
@@ -84,8 +114,7 @@ def _put(bench: Bench, where: tuple[str, str, str], source: Path, client) -> Non
                 for each in client.get_container(container, full_listing=True)[1]:
                     client.delete_object(container, each["name"])
 
-    arguments = (*where, CONTAINER, NAME, source, BLOCK)
-    writers = [Contender(name, partial(library, each, *arguments)) for name, each in PUTS.items()]
+    writers = ways.contenders(PUTS, source)
     bench.compare("put", _PUT, writers, prepare=remove, check=check)
     programs = [
         Contender(

@@ -1,7 +1,8 @@
 """One object of Swift into a new file, or a file into an object, by each library.
 
 function(auth, user, key, container, name, path, block) gives the work. Those that download sync the file
-before they end. All are told where to log in, and otherwise left as they come.
+before they end. All are told where to log in, and otherwise left as they come. glance_store logs in to
+Keystone only: its `auth` is an identity service that gives the same token as radosgw's own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def _store(auth: str, user: str, key: str, container: str) -> Any:
 def get_by_imgstore(auth, user, key, container, name, path, block) -> Work:
     import swiftclient.client  # noqa: F401  # imports are not timed
 
+    import imgstore.backends.swift
+    import imgstore.stack  # noqa: F401
     from imgstore.publish import PendingFile
     from imgstore.transfer import copy
     from imgstore.transfer.progress import Report
@@ -50,6 +53,9 @@ def get_by_imgstore(auth, user, key, container, name, path, block) -> Work:
 
 def put_by_imgstore(auth, user, key, container, name, path, block) -> Work:
     import swiftclient.client  # noqa: F401  # imports are not timed
+
+    import imgstore.backends.swift
+    import imgstore.stack  # noqa: F401
 
     def work() -> None:
         with _store(auth, user, key, container) as store, open(path, "rb", buffering=0) as file:
@@ -86,7 +92,7 @@ def put_by_swiftclient(auth, user, key, container, name, path, block) -> Work:
 def get_by_glance_store(auth, user, key, container, name, path, block) -> Work:
     glance, _ = _glance(auth, user, key, container, block)
     scheme, _, rest = auth.partition("://")
-    where = f"swift+{scheme}://{user}:{key}@{rest}/{container}/{name}"
+    where = f"swift+{scheme}://test%3A{user}:{key}@{rest}/{container}/{name}"
 
     def work() -> None:
         chunks, _ = glance.get_from_backend(where)
@@ -120,9 +126,8 @@ def _glance(auth: str, user: str, key: str, container: str, block: int) -> tuple
     for option, value in {
         "stores": ["swift"],
         "default_store": "swift",
-        "swift_store_auth_version": "1",
         "swift_store_auth_address": auth,
-        "swift_store_user": user,
+        "swift_store_user": f"test:{user}",
         "swift_store_key": key,
         "swift_store_container": container,
     }.items():
