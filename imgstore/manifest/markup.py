@@ -53,8 +53,7 @@ class _Elements:
 
     def handled(self) -> expat.XMLParserType:
         """Gives a parser of expat that calls this one."""
-        # One given here goes before the declared encoding, for which pyexpat would ask any codec of Python.
-        parser = expat.ParserCreate("utf-8", namespace_separator=" ")
+        parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -98,6 +97,7 @@ class _Elements:
             raise ManifestError(f"elements and attributes have more than {NAME_LIMIT} different names")
 
     def _declaration(self, version: str, encoding: str | None, standalone: int) -> None:
+        # For one that expat does not know, pyexpat would ask any codec of Python.
         if encoding is not None and encoding.lower() not in _ENCODINGS:
             raise ManifestError(f"the encoding is {encoding[:40]!r}; UTF-8 would do")
 

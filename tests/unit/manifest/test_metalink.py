@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import tracemalloc
 import xml.etree.ElementTree as ET
@@ -203,6 +204,17 @@ def test_empty_image_needs_no_digest():
 def test_both_encodings_of_xml_are_read():
     assert read(file(GOOD).encode("utf-16")).size == 1
     assert read(file(GOOD, '<?xml version="1.0" encoding="US-ASCII"?>')).size == 1
+
+
+def test_no_codec_of_python_is_asked_for_an_encoding():
+    asked = []
+    codecs.register(asked.append)
+    try:
+        with pytest.raises(ManifestError, match="the encoding is 'x-hostile'"):
+            read(file(GOOD, '<?xml version="1.0" encoding="x-hostile"?>'))
+    finally:
+        codecs.unregister(asked.append)
+    assert asked == []
 
 
 def test_pin_is_asked_for_and_checked():
