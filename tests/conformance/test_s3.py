@@ -54,6 +54,7 @@ class OnFake:
         return [canary.PASSWORD]
 
 
+@pytest.mark.wide
 class TestReads(OnFake, ReadSuite):
     pass
 
@@ -66,6 +67,7 @@ class TestUploads(OnFake, UploadSuite):
     pass
 
 
+@pytest.mark.wide
 class TestLists(OnFake, ListSuite):
     @pytest.fixture(autouse=True)
     def on_pages(self, on):

@@ -72,6 +72,7 @@ ACTS = {
 CASES = [(act, operation) for act, operations in ACTS.items() for operation in operations]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("weather", WEATHER)
 @pytest.mark.parametrize("act,operation", CASES, ids=[f"{a.__name__}-{o}" for a, o in CASES])
 def test_weather_is_ridden_out(act, operation, weather):
