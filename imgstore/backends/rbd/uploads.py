@@ -27,6 +27,9 @@ from imgstore.store import Store, Upload, UploadLimits
 
 _TOKEN: Final = re.compile(r"[0-9a-f]{1,64}")  # the id of an image
 _WRITER: Final = "imgstore.writer"
+# A part waits for those before it, which may take some time each; whoever is killed at one holds the lock for
+# osd_client_watch_timeout, 30 s.
+_TURNS: Final = 4
 
 
 class RbdUploader:
@@ -146,7 +149,7 @@ class RbdUploader:
                 try:
                     with typed(self._owner, upload.plan.key):
                         if names.is_draft(upload.name):
-                            upload.lock(session.settings.op_timeout)
+                            upload.lock(_TURNS * session.settings.op_timeout)
                             self._take(upload)
                         yield upload
                 except BaseException:
