@@ -174,6 +174,17 @@ def test_a_put_that_nobody_can_say_was_stored_succeeds_when_it_is_made_again(mad
         store.writer.put("new", io.BytesIO(SMALL))  # but no other time
 
 
+def test_an_image_that_cannot_be_described_is_stored_all_the_same(made):
+    def before(method, path):
+        if method == "PUT" and path.endswith("/images/new"):
+            made.server.script("HEAD", MANIFEST, Fault(status=503))
+
+    made.server.before = before
+    info = made.driver().writer.put("new", io.BytesIO(IMAGE))
+    assert (info.size, info.version) == (len(IMAGE), None)
+    assert made.server.body_of("images", "new") == IMAGE
+
+
 def test_the_same_bytes_of_somebody_else_are_no_success_of_ours(made):
     store = made.driver()
     made.server.script("PUT", MANIFEST, Fault(reset=True))  # unclear to us, though nothing was stored

@@ -68,13 +68,20 @@ def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call
     publish = owner.publisher.publish
     if not parts:
         return publish(
-            record.key, b"", upload=record.upload, etag=EMPTY_MD5, overwrite=record.overwrite, call=call
+            record.key,
+            b"",
+            upload=record.upload,
+            size=0,
+            etag=EMPTY_MD5,
+            overwrite=record.overwrite,
+            call=call,
         )
     try:
         return publish(
             record.key,
             segments.manifest(parts),
             upload=record.upload,
+            size=sum(part.size for part in parts),
             etag=joined_etag(parts),
             overwrite=record.overwrite,
             call=call,

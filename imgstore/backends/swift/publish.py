@@ -59,17 +59,20 @@ class Publisher:
         body: bytes | memoryview,
         *,
         upload: str,
+        size: int,
         etag: str,
         overwrite: bool,
         call: Call,
         query: str | None = None,
     ) -> ObjectInfo:
-        """Puts `body` and gives what the store has then. `etag` is the one that the object gets.
+        """Puts `body` and gives what the store has then: an image of `size` bytes, whose ETag is `etag`.
 
         Raises: AlreadyExistsError without `overwrite` where the key is taken; TransientError where the image
         is not stored, or nobody can tell; RefusedError.
         """
-        send = functools.partial(self._put, key, body, upload=upload, etag=etag, call=call, query=query)
+        send = functools.partial(
+            self._put, key, body, upload=upload, size=size, etag=etag, call=call, query=query
+        )
         if overwrite:
             return send({UPLOAD_FIELD: upload})
         with turn(self._owner, key, call):
@@ -84,6 +87,7 @@ class Publisher:
         fields: Mapping[str, str],
         *,
         upload: str,
+        size: int,
         etag: str,
         call: Call,
         query: str | None,
@@ -100,9 +104,9 @@ class Publisher:
         if etag_of(reply) not in {etag, ""}:
             self._withdraw(key, upload, call)
             raise reply.bad("another ETag than that of the bytes that were stored")
-        return self.told(key, upload, call)
+        return self._told(key, upload, size, call)
 
-    def told(self, key: str, upload: str, call: Call) -> ObjectInfo:
+    def _told(self, key: str, upload: str, size: int, call: Call) -> ObjectInfo:
         """Describes the image of `upload`, which was stored; without a version where it cannot be asked."""
         try:
             reply = self.found(key, call)
@@ -110,7 +114,7 @@ class Publisher:
                 return self._owner.reader.described(key, reply, call)
         except (RefusedError, StoreError) as exc:
             LOG.debug("%r is stored, and cannot be described: %s", key, exc)
-        return ObjectInfo(key, None, None)
+        return ObjectInfo(key, size, None)
 
     def _resolved(self, exc: Exception, key: str, upload: str, etag: str, call: Call) -> ObjectInfo:
         """Gives the image where it was stored in spite of `exc`, else raises what that means."""

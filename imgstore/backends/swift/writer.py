@@ -106,6 +106,7 @@ class SwiftWriter:
             record.key,
             data,
             upload=record.upload,
+            size=data.nbytes,
             etag=hashlib.md5(data, usedforsecurity=False).hexdigest(),
             overwrite=record.overwrite,
             call=call,
