@@ -13,6 +13,7 @@ from imgstore.backends._http.dial import AddressInfo, Resolve, system_resolve
 from imgstore.backends._http.transport import Transport
 from imgstore.backends._http_range import judge, range_header
 from imgstore.backends.s3.bucket import Bucket
+from imgstore.backends.s3.client import Place
 from imgstore.backends.s3.copier import S3Copier
 from imgstore.backends.s3.credentials import Given
 from imgstore.backends.s3.identity import Pin, named, pinned
@@ -23,7 +24,7 @@ from imgstore.backends.s3.options import ACLS, ADDRESSING, OPTIONS
 from imgstore.backends.s3.planning import LIMITS
 from imgstore.backends.s3.refusals import translated
 from imgstore.backends.s3.uploader import S3Uploader
-from imgstore.backends.s3.wire import Place, Wire
+from imgstore.backends.s3.wire import Wire
 from imgstore.backends.s3.writer import S3Writer
 from imgstore.errors import (
     BadReplyError,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from imgstore.backends._http.failures import failure
 from imgstore.backends._http.status import refusal, retry_after
@@ -82,7 +82,6 @@ CODES: Final[Mapping[str, tuple[type[StoreError], str]]] = {
     "XAmzContentSHA256Mismatch": (BadReplyError, "received other bytes than were sent"),
     "XMinioStorageFull": (NoSpaceError, "has no room left"),
 }
-# Ceph says so of keys that are in order but not allowed to do it; of KMS any word is about its key.
 _KMS: Final = (PermanentError, "cannot use the key of the server-side encryption")
 # After these the credentials are asked for again, once.
 STALE: Final = frozenset(
@@ -95,25 +94,6 @@ STALE: Final = frozenset(
         "TokenRefreshRequired",
     }
 )
-
-
-def refused(reply: Reply, code: str, *, now: float) -> StoreError:
-    """Gives the error for a reply that is no success; `now`, in POSIX seconds, dates a Retry-After."""
-    found = _KMS if code.startswith("KMS.") else CODES.get(code)
-    if reply.status == 507:
-        found = CODES["XMinioStorageFull"]
-    if found is None and 200 <= reply.status < 300:
-        # a document with an error, or with nothing, after a status that promised success
-        found = CODES["InternalError"]
-    if found is None:
-        error = refusal(reply, None, now=now)
-        return CODES_BY_STATUS[reply.status](reply) if reply.status in CODES_BY_STATUS else error
-    kind, reason = found
-    told = f"status {reply.status}, {code}" if code else f"status {reply.status}"
-    error = kind(f"the service {reason} ({told})", request_id=reply.request_id)
-    if isinstance(error, TransientError):
-        error.retry_after = retry_after(reply, now=now)
-    return error
 
 
 def _precondition(reply: Reply) -> StoreError:
@@ -131,7 +111,30 @@ def _redirected(reply: Reply) -> StoreError:
 
 
 # What a reply to HEAD, which has no body and so no code, says by its status alone.
-CODES_BY_STATUS: Final[Mapping[int, Any]] = {301: _redirected, 307: _redirected, 412: _precondition}
+_BY_STATUS: Final[Mapping[int, Callable[[Reply], StoreError]]] = {
+    301: _redirected,
+    307: _redirected,
+    412: _precondition,
+}
+
+
+def refused(reply: Reply, code: str, *, now: float) -> StoreError:
+    """Gives the error for a reply that is no success; `now`, in POSIX seconds, dates a Retry-After."""
+    found = _KMS if code.startswith("KMS.") else CODES.get(code)
+    if reply.status == 507:
+        found = CODES["XMinioStorageFull"]
+    if found is None and 200 <= reply.status < 300:
+        # a document with an error, or with nothing, after a status that promised success
+        found = CODES["InternalError"]
+    if found is None:
+        known = _BY_STATUS.get(reply.status)
+        return refusal(reply, None, now=now) if known is None else known(reply)
+    kind, reason = found
+    told = f"status {reply.status}, {code}" if code else f"status {reply.status}"
+    error = kind(f"the service {reason} ({told})", request_id=reply.request_id)
+    if isinstance(error, TransientError):
+        error.retry_after = retry_after(reply, now=now)
+    return error
 
 
 def translated(exc: Exception) -> ImgstoreError:

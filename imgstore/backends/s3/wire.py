@@ -7,12 +7,11 @@ deadlines, silence, TLS and proxies are those of `Transport`. Its retries are of
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +19,8 @@ from imgstore.backends._http.client import Exchange
 from imgstore.backends._http.transport import Transport
 from imgstore.backends._http.watch import Watch
 from imgstore.backends._http_range import Reply
-from imgstore.backends.s3.credentials import Chain, Credentials, Keys
+from imgstore.backends.s3.client import Client, Place, response
+from imgstore.backends.s3.credentials import Credentials, Keys
 from imgstore.backends.s3.refusals import STALE, refused
 from imgstore.clock import Clock
 from imgstore.errors import ConfigError, StoreError
@@ -29,20 +29,8 @@ from imgstore.stream import RawReader
 
 LOG = logging.getLogger(__name__)
 
-# botocore logs requests whole at DEBUG, session token and signature included.
-_TALKATIVE: Final = ("auth", "awsrequest", "endpoint", "hooks", "parsers", "regions", "retryhandler", "utils")
 # Not for a server that answers while the body is on its way: Transport sees any answer, and asks for none.
 _DROPPED: Final = frozenset({"expect"})
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the service is, as botocore takes it."""
-
-    endpoint_url: str | None
-    region: str | None
-    addressing: str
-    profile: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +72,6 @@ class Piece(io.RawIOBase):
         return 0
 
 
-class _Whole(io.BytesIO):
-    """A body that was read, in the form that botocore's response takes it."""
-
-    def stream(self, **_: Any) -> Any:
-        yield self.read()
-
-
 class Wire:
     """The client of one store, one for each process, made at its first request. Callable from any thread."""
 
@@ -101,7 +82,8 @@ class Wire:
         self._transport = transport
         self._clock = clock
         self._given = credentials
-        self._clients: dict[int, _Client] = {}
+        self._clients: dict[int, Client] = {}
+        self._errands = threading.local()
         self._making: dict[int, threading.Lock] = {}
 
     def ask(
@@ -168,11 +150,11 @@ class Wire:
             return self._once(client, errand, arguments)
 
     def _once(
-        self, client: _Client, errand: _Errand, arguments: dict[str, Any]
+        self, client: Client, errand: _Errand, arguments: dict[str, Any]
     ) -> tuple[Answer, tuple[Exchange, Watch] | None]:
         from botocore.exceptions import ClientError
 
-        client.errands.now = errand
+        self._errands.now = errand
         try:
             document = client.operations[errand.operation](**arguments)
         except ClientError as exc:
@@ -182,7 +164,7 @@ class Wire:
                 errand.opened[0].drop()
             raise
         finally:
-            client.errands.now = None
+            self._errands.now = None
         if errand.reply is None:
             raise ConfigError("botocore made no request; this version of it cannot be used")
         return Answer(errand.reply, document), errand.opened
@@ -198,21 +180,27 @@ class Wire:
         errand.stale = code in STALE or reply.status == 401 or (not code and reply.status in {400, 403})
         return refused(reply, code, now=self._clock.time())
 
-    def _client(self) -> _Client:
+    def _client(self) -> Client:
         pid = os.getpid()
         client = self._clients.get(pid)
         if client is None:
             # a lock for each process: one that a fork left locked belongs to the parent
             with self._making.setdefault(pid, threading.Lock()):
-                client = self._clients.get(pid) or _Client(self._place, self._given, self._carry)
+                client = self._clients.get(pid) or Client(self._place, self._given, self._carry, self._note)
                 self._clients = {pid: client}
         return client
 
-    def _carry(self, errand: _Errand, event: str, request: Any) -> Any:
+    def _note(self, keys: Keys) -> None:
+        errand = getattr(self._errands, "now", None)
+        if errand is not None and errand.keys is None:
+            errand.keys = keys
+
+    def _carry(self, event: str, request: Any) -> Any:
         """Sends what botocore prepared, and gives the response in its own form.
 
         After some refusals botocore asks for the bucket's region in between: that is not the errand's reply.
         """
+        errand: _Errand = self._errands.now
         headers = {
             name: value.decode("latin-1") if isinstance(value, bytes) else str(value)
             for name, value in request.headers.items()
@@ -241,99 +229,5 @@ class Wire:
             errand.reply = reply
         if own and errand.streams and reply.status in {200, 206}:
             errand.opened = exchange, watch
-            return _response(request.url, reply, b"")
-        return _response(request.url, reply, self._transport.read(exchange, watch))
-
-
-class _Client:
-    """botocore's client, with the operations by their API names."""
-
-    def __init__(
-        self, place: Place, given: Credentials | None, carry: Callable[[_Errand, str, Any], Any]
-    ) -> None:
-        """Reads botocore's models and configuration files, and asks nobody for credentials.
-
-        Raises: ConfigError where botocore is missing; what botocore raises for options that make no sense.
-        """
-        try:
-            from botocore.config import Config
-            from botocore.session import Session
-        except ImportError as exc:
-            raise ConfigError("the S3 driver needs botocore: pip install 'imgstore[s3]' brings it") from exc
-        for name in _TALKATIVE:
-            _quieten(f"botocore.{name}")
-        session = Session(profile=place.profile)
-        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-        resolver = session.get_component("credential_provider")
-        find = resolver.load_credentials
-        self.credentials: Credentials = given or Chain(find)
-        self.errands = threading.local()
-        session.register_component("credential_provider", _Resolver(self._keys))
-        client = session.create_client(
-            "s3",
-            region_name=place.region,
-            endpoint_url=place.endpoint_url,
-            config=Config(
-                signature_version="s3v4",
-                retries={"total_max_attempts": 1},
-                s3={"addressing_style": place.addressing, "payload_signing_enabled": False},
-                # the driver brings its own, as headers: no trailer, which radosgw and others refuse
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                user_agent_extra="imgstore",
-            ),
-        )
-        client.meta.events.register(
-            "before-send.s3",
-            lambda request, event_name, **_: carry(self.errands.now, event_name, request),
-        )
-        self.region: str | None = client.meta.region_name
-        self.endpoint_url: str = client.meta.endpoint_url
-        methods = client.meta.method_to_api_mapping
-        self.operations = {api: getattr(client, method) for method, api in methods.items()}
-
-    def _keys(self) -> Keys:
-        keys = self.credentials.current()
-        errand = getattr(self.errands, "now", None)
-        if errand is not None and errand.keys is None:
-            errand.keys = keys
-        return keys
-
-
-@functools.cache
-def _loader(path: str | None) -> Any:
-    """Gives what reads botocore's models and keeps them: 120 ms of CPU for the first store, 13 for others."""
-    from botocore.loaders import create_loader
-
-    return create_loader(path)
-
-
-class _Resolver:
-    """Stands where botocore looks for credentials once, and has it look again at each request."""
-
-    def __init__(self, keys: Callable[[], Keys]) -> None:
-        self.get_frozen_credentials = keys
-        self.method = "imgstore"
-        self.account_id = None
-
-    def load_credentials(self) -> _Resolver:
-        return self
-
-    def get_deferred_property(self, _: str) -> Callable[[], None]:
-        return lambda: None
-
-
-def _response(url: str, reply: Reply, content: bytes) -> Any:
-    from botocore.awsrequest import AWSResponse, HeadersDict
-
-    return AWSResponse(url, reply.status, HeadersDict(reply.fields), _Whole(content))
-
-
-def _quieten(name: str) -> None:
-    logger = logging.getLogger(name)
-    if _spares_debug not in logger.filters:
-        logger.addFilter(_spares_debug)
-
-
-def _spares_debug(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
+            return response(request.url, reply, b"")
+        return response(request.url, reply, self._transport.read(exchange, watch))
