@@ -211,9 +211,11 @@ def test_nothing_is_written_where_there_is_no_profile(old):
     assert stream.getvalue() == b""
 
 
-def test_manifest_that_would_be_read_back_otherwise_is_not_written():
+def test_manifest_that_cannot_be_read_back_is_not_written():
+    stream = io.BytesIO()
     with pytest.raises(ManifestError):
-        written(ROOT, "name: a\n? manifest\n: {size: 1}\n")
+        write_profile(ROOT, stream, profile=io.BytesIO(b"name: a\n? manifest\n: {size: 1}\n"))
+    assert stream.getvalue() == b""
 
 
 def test_old_profile_has_to_be_utf8():
