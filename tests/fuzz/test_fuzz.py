@@ -40,6 +40,7 @@ def passes(target, seconds, keep):
     assert int(cover[1]) > 100, run.stdout[-4000:]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("target", TARGETS)
 def test_fuzzer_finds_nothing(target, tmp_path):
     passes(target, SECONDS, tmp_path)
@@ -52,6 +53,7 @@ def test_fuzzer_finds_nothing_in_ten_minutes(target, tmp_path):
     passes(target, 600, tmp_path)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("target,error", [("planted", "KeyError: 'planted'"), ("hoarding", "MemoryError")])
 def test_fuzzer_finds_what_was_planted(target, error, tmp_path):
     """One input of 2^32 is found by what the code does with those before it; a gigabyte by the limit."""

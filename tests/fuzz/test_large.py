@@ -16,6 +16,7 @@ SECONDS = 60  # the slowest takes a fifth of it on an idle core
 SPARE = 24  # MiB beside the digests: what the parsers and the allocator keep, and the locations
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("case", CASES)
 def test_large_file_costs_what_its_digests_do(case):
     run = subprocess.run(
