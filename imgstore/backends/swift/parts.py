@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imgstore.buffer import paged
 from imgstore.errors import UnsupportedError
 
 # What Swift allows where /info does not say otherwise; radosgw's own limits are no lower.
@@ -77,7 +78,7 @@ class Filling:
 
         Raises: as the pieces.
         """
-        buffer = bytearray(self._size_of(self._number))
+        buffer = paged(self._size_of(self._number))  # zeros that cost nothing until they are touched
         self._number += 1
         at = 0
         while at < len(buffer):
@@ -90,7 +91,7 @@ class Filling:
         if not self.ended and not self._rest:
             self._rest = self._piece()
             self.ended = not self._rest
-        return memoryview(buffer)[:at]
+        return buffer[:at]
 
     def _piece(self) -> memoryview | int:
         for piece in self._pieces:
@@ -99,7 +100,7 @@ class Filling:
         return 0
 
 
-def _laid(buffer: bytearray, at: int, piece: memoryview | int) -> tuple[int, memoryview | int]:
+def _laid(buffer: memoryview, at: int, piece: memoryview | int) -> tuple[int, memoryview | int]:
     """Lays `piece` into the buffer from `at` on; gives where it ends and what did not fit."""
     room = len(buffer) - at
     if isinstance(piece, int):
