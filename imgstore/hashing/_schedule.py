@@ -124,7 +124,8 @@ class Schedule:
     def fail(self, error: BaseException) -> None:
         """Stops all work. The first error is the one that is told."""
         with self._lock:
-            self._error = self._error or error
+            if self._error is None:
+                self._error = error
             self.stop()
 
     def stop(self) -> None:

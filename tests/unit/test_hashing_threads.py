@@ -153,6 +153,30 @@ def test_a_slow_digest_holds_up_no_other(stand_ins):
     assert slow.taken == quick.taken == DATA[: 5 * PIECE]
 
 
+def test_the_lane_that_is_furthest_behind_comes_first(stand_ins):
+    """Else one digest would take all that is there while the memory of it waits for the other."""
+    taken = []
+    for name in ("one", "other"):
+        stand_ins[name] = Gate()
+        stand_ins[name].update = lambda data, name=name: taken.append(name)
+    with Hasher(["one", "other"], threads=0, memory=5 * PIECE, piece=PIECE) as hasher:
+        hasher.update(DATA[: 20 * PIECE])
+        hasher.finish()
+    assert len(taken) == 40
+    ahead = [taken[:count].count("one") - taken[:count].count("other") for count in range(41)]
+    assert max(map(abs, ahead)) == 1
+
+
+@pytest.mark.timeout(20)
+def test_a_buffer_that_nothing_came_into_holds_up_nobody(buffers):
+    with Hasher(["md5"], threads=0, memory=PIECE, piece=PIECE) as hasher:
+        hasher.buffer()
+        hasher.skip(10)
+        hasher.buffer()
+        assert hasher.finish().whole == {"md5": hashlib.md5(bytes(10)).hexdigest()}
+    assert len(buffers) == 1
+
+
 def test_digests_of_one_image_are_computed_at_the_same_time(stand_ins):
     """Neither of two goes on before both are at work; and so it is with chunks."""
     both = threading.Barrier(2)
@@ -196,10 +220,10 @@ def test_chunks_of_one_image_are_hashed_at_the_same_time(monkeypatch):
     assert chunks == b"".join(hashlib.sha256(each).digest() for each in pieces)
 
 
-def test_small_images_need_no_thread(buffers):
+def test_small_images_need_no_thread(buffers, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread is started"))
     with Hasher(["md5", "sha256"], chunk=("md5", 10), threads=4, piece=PIECE) as hasher:
         hasher.update(DATA[: PIECE // 2 - 1])
-        assert not hash_threads()
         hasher.finish()
     assert len(buffers) == 1
 
@@ -254,9 +278,12 @@ def test_a_failure_wakes_a_reader_that_waits(stand_ins):
         except ZeroDivisionError as exc:
             caught.append(type(exc))
 
-    with Hasher(["gate"], threads=1, memory=2 * PIECE, piece=PIECE) as hasher, beside(read):
-        assert gate.entered.acquire(timeout=SOON)
-        gate.open.set()
+    with Hasher(["gate"], threads=1, memory=2 * PIECE, piece=PIECE) as hasher:
+        hasher.update(DATA[:PIECE])
+        assert gate.entered.acquire(timeout=SOON)  # by the thread: the reader has not waited yet
+        with beside(read) as reader:
+            reader.join(A_WHILE)
+            gate.open.set()
     assert caught == [ZeroDivisionError]
 
 
