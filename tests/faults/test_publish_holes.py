@@ -20,8 +20,8 @@ def test_holes_are_zeros_and_take_no_room(tmp_path, plan, overwrite):
             pending.skip(MIB) if each == "h" else pending.write(b"data" * (MIB // 4))
         assert pending.written == len(expected)
         found = pending.publish(len(expected))
-    assert (tmp_path / "new").read_bytes() == expected
     assert found == os.stat(tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == expected
     assert found.st_size == len(expected)
     assert found.st_blocks * 512 <= plan.count("d") * MIB + 64 * 1024
 

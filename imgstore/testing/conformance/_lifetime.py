@@ -162,8 +162,8 @@ class LifetimeCases(Suite):
         self.stall(key)
         begun = time.monotonic()
         with (
-            self.subject.get(key, call=Call().within(0.03, clock=SYSTEM)) as stream,
             raises((DeadlineExceededError, TimedOutError), "a read that waits beyond its deadline"),
+            self.subject.get(key, call=Call().within(0.03, clock=SYSTEM)) as stream,
         ):
             stream.read()
         late = time.monotonic() - begun - 0.03
