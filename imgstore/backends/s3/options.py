@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from imgstore.backends._http.options import network_options
 from imgstore.backends.s3.integrity import CHOICES
 from imgstore.store import LazyOptions
 
@@ -165,50 +166,7 @@ def _network() -> Sequence[Opt]:
     from oslo_config import cfg
 
     return (
-        cfg.StrOpt(
-            "ca_file",
-            help="PEM file with the authorities that may vouch for the service and https proxies, in place "
-            "of the system's own.",
-        ),
-        cfg.BoolOpt(
-            "verify_tls",
-            default=True,
-            help="Whether an https service must prove its identity. Without that, anybody on the way can "
-            "read and change the images: for tests only.",
-        ),
-        cfg.StrOpt(
-            "proxy",
-            secret=True,
-            help="URL of an http or https proxy for all requests, user and password in it if it wants some. "
-            "Hosts in the environment's NO_PROXY are reached directly.",
-            sample_default="http://proxy.example.org:3128",
-        ),
-        cfg.BoolOpt(
-            "trust_env",
-            default=True,
-            help="Whether the environment's http_proxy, https_proxy, all_proxy and no_proxy count. The first "
-            "three do only where 'proxy' is not set.",
-        ),
-        cfg.FloatOpt(
-            "open_timeout",
-            default=10.0,
-            min=0.1,
-            help="Seconds until a reply must have begun: name lookup, connect, TLS, request and headers "
-            "together. For what is sent, they count from its last byte on.",
-        ),
-        cfg.FloatOpt(
-            "connect_timeout",
-            default=5.0,
-            min=0.1,
-            help="Seconds for each address of the service to accept a connection, before the next is tried.",
-        ),
-        cfg.FloatOpt(
-            "receive_timeout",
-            default=15.0,
-            min=0.1,
-            help="Seconds that the service may send nothing in the middle of an image, or take nothing of "
-            "what is sent.",
-        ),
+        *network_options(client_certificate=False),
         cfg.FloatOpt(
             "finish_timeout",
             default=120.0,
