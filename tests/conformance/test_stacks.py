@@ -64,7 +64,7 @@ STACKS = {
 
 # On a disk each case costs a few syncs: the rest is run by make test-real.
 BRIEF = {"Whole"}
-LEFT = {"MetricsAndVerify", "LimitAndVerify", "LimitToOneAndVerify"}
+LEFT = {"And".join(pair) for pair in PAIRS}
 
 
 class Memory(test_memory.Place):

@@ -34,8 +34,15 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
+# a quarter of them in every make test, all with make test-real
+PARTS = [
+    pytest.param(block, id=f"{block.start}-{block.stop - 1}", marks=[pytest.mark.wide] if number % 4 else [])
+    for number, block in enumerate(BLOCKS)
+]
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.start}-{block.stop - 1}")
+@pytest.mark.parametrize("block", PARTS)
 def test_every_schedule_ends_as_predicted(block):
     wrong = [verdict for seed in block if (verdict := schedules.judge(schedule(seed))) is not None]
     assert not wrong, f"{len(wrong)} went wrong, the first of them:\n" + "\n\n".join(wrong[:3])

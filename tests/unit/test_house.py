@@ -129,7 +129,10 @@ LEAKY = """
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [pytest.param([], id="alone"), pytest.param(["-n", "2"], id="xdist", marks=pytest.mark.wide)],
+)
 def test_a_secret_in_sight_fails_the_test(suite: pytest.Pytester, workers: list[str]) -> None:
     suite.makepyfile(test_leaky=LEAKY)
     result = suite.runpytest_subprocess(*workers)

@@ -106,6 +106,7 @@ def planted(tmp_path):
     return run
 
 
+@pytest.mark.wide
 def test_a_line_that_no_test_looks_at_fails_the_gate(planted):
     ran = planted("planted.py")
     assert ran.returncode == 1
@@ -115,12 +116,14 @@ def test_a_line_that_no_test_looks_at_fails_the_gate(planted):
     assert "listed, but gone: planted.py:0 clipped: value > most  [LtE for Gt]" in ran.stdout
 
 
+@pytest.mark.wide
 def test_tests_that_look_at_every_line_pass_it(planted):
     module = TESTS.replace("import clipped, doubled", "import clipped")
     ran = planted("planted.py", planted="def clipped(a, b):\n    return min(a, b)\n", test_planted=module)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.wide
 def test_tests_that_prove_nothing_fail_it(planted):
     ran = planted(
         "planted.py", "other.py",
@@ -132,6 +135,7 @@ def test_tests_that_prove_nothing_fail_it(planted):
     assert "other.py: never imported by test_planted.py" in ran.stderr
 
 
+@pytest.mark.wide
 def test_a_safety_line_that_nobody_misses_or_that_is_gone_fails_it(planted):
     ran = planted("--safety")
     assert ran.returncode == 1
@@ -141,6 +145,7 @@ def test_a_safety_line_that_nobody_misses_or_that_is_gone_fails_it(planted):
     assert "kept" not in ran.stderr
 
 
+@pytest.mark.wide
 def test_an_endless_mutant_is_ended_and_what_it_started_too(tmp_path):
     (tmp_path / "planted.py").write_text("")
     (tmp_path / "test_planted.py").write_text("def test_it():\n    import planted\n")
