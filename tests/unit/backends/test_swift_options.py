@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from imgstore.backends import swift
 from imgstore.backends.swift import SwiftStore, line
 from imgstore.backends.swift.layout import Layout
 from imgstore.backends.swift.location import options_at
@@ -84,6 +85,7 @@ def test_a_missing_library_is_told_with_its_cure(monkeypatch):
     with pytest.raises(ConfigError, match=r"pip install imgstore\[swift\]"):
         line.functions()
     monkeypatch.setitem(sys.modules, "imgstore.backends.swift.keystone", None)
+    monkeypatch.delattr(swift, "keystone", raising=False)  # where another test has imported it
     with pytest.raises(ConfigError, match=r"pip install imgstore\[swift\]"):
         SwiftStore(**V3)._identity._login(None, NO_CALL)
 
