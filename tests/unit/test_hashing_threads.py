@@ -196,17 +196,16 @@ def test_digests_of_one_image_are_computed_at_the_same_time(stand_ins):
 def test_chunks_of_one_image_are_hashed_at_the_same_time(monkeypatch):
     from imgstore.hashing import _chunks
 
-    both = threading.Barrier(2)
+    both, met = threading.Barrier(2), threading.Event()
 
     class Meeting:
         def __init__(self, name):
             self._true = hashlib.new(name)
-            self._met = False
 
         def update(self, data):
-            if not self._met:
+            if not met.is_set():  # the first two; who takes the third may be the one to read the fourth
                 both.wait(SOON)
-            self._met = True
+                met.set()
             self._true.update(data)
 
         def digest(self):
