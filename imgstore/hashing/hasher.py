@@ -17,8 +17,8 @@ from imgstore.hashing.algorithms import Hash, new
 PIECE: Final = 2 << 20  # as much as a copy asks of one receive: imgstore/transfer/copy.py has the measurement
 # Enough to ride out a slow moment of either side; and not more than a small machine has to spare.
 _LEAST, _MOST = 16 << 20, 256 << 20
-# Seconds for a thread to end: three times what the largest part takes. An interrupt at the wrong bytecode of a
-# wait may leave one asleep for good, and whoever closes must not wait for that.
+# Seconds for a thread to end: many times what the largest part takes. An interrupt at the wrong bytecode of
+# a wait may leave one asleep for good, and whoever closes must not wait for that.
 _LET_GO: Final = 3.0
 
 
