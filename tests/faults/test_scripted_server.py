@@ -77,13 +77,13 @@ def exactly(sock, size):
 
 def talk(server, request=None, wait=5.0):
     """The raw head and body of one exchange on a connection of its own, and how it ended."""
-    with dialled(server) as sock:
-        sock.settimeout(wait)
-        try:
+    try:
+        with dialled(server) as sock:
+            sock.settimeout(wait)
             sock.sendall(request or ask(Connection="close"))
             got, end = everything(sock)
-        except ConnectionResetError:  # before it was asked
-            got, end = b"", "reset"
+    except ConnectionResetError:  # before it was asked
+        got, end = b"", "reset"
     head, _, body = got.partition(b"\r\n\r\n")
     return head.decode("latin-1"), body, end
 
