@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -134,6 +135,17 @@ class Schedule:
             self._stopped = True
             self._more.notify_all()
             self._progress.notify_all()
+
+    def end(self) -> None:
+        """Stops, for the reader, who is at nothing else: and lets go of the lock, whatever an interrupt left.
+
+        One that comes when the lock is taken and its block not entered yet (CPython 3.13) leaves it taken for
+        ever, and no thread could return.
+        """
+        self.stop()
+        with contextlib.suppress(RuntimeError):
+            while True:
+                self._lock.release()
 
     def check(self) -> None:
         """Raises what a thread has met."""

@@ -17,9 +17,6 @@ from imgstore.hashing.algorithms import Hash, new
 PIECE: Final = 2 << 20  # as much as a copy asks of one receive: imgstore/transfer/copy.py has the measurement
 # Enough to ride out a slow moment of either side; and not more than a small machine has to spare.
 _LEAST, _MOST = 16 << 20, 256 << 20
-# Seconds for a thread to end: many times what the largest part takes. An interrupt at the wrong bytecode of
-# a wait may leave one asleep for good, and whoever closes must not wait for that.
-_LET_GO: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +172,10 @@ class Hasher:
         self._closed = True
         if os.getpid() != self._process:
             return  # the threads are the parent's, and one of them may have held the lock as it forked
-        self._schedule.stop()
+        self._schedule.end()
         for each in self._threads:
             if each.ident is not None:  # else an interrupt came as it was started: it ends when it begins
-                each.join(_LET_GO)
+                each.join()
         self._threads = []
         self._buffer = None
 
