@@ -344,6 +344,14 @@ def test_an_interrupt_ends_the_work(stand_ins):
     assert not hash_threads()
 
 
+def test_a_lock_that_an_interrupt_left_taken_is_given_back():
+    hasher = Hasher(["md5"], threads=1, memory=4 * PIECE, piece=PIECE)
+    hasher.update(DATA)
+    hasher._schedule._lock.acquire()
+    hasher.close()
+    assert not hash_threads()
+
+
 def test_interrupts_anywhere_leave_nothing_behind():
     """A timer interrupts the reader wherever it is; closing never hangs, and no thread stays.
 
