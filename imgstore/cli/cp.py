@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgstore.backends import urls
 from imgstore.cli.command import Command
 from imgstore.cli.configured import driver_of, needed
 from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
-from imgstore.cli.source import Source, check_idle, check_named, check_output, layered, opened, service
+from imgstore.cli.source import Source, check_idle, check_named, check_output, layered, opened
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -181,7 +182,7 @@ def _copy(
 
 def _service(target: Location, given: dict[str, Any], stack: ExitStack) -> tuple[Store, Location]:
     """Gives the store that a URL leads to, and the place with its key."""
-    driver, key = service(target)
+    driver, key = urls.at(target.text)
     driver.store_id = target.shown
     return stack.enter_context(layered(driver, given)), replace(target, store=target.shown, key=key)
 

@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from imgstore.backends.urls import SERVICES
 from imgstore.errors import ConfigError, redact_url
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -21,15 +22,6 @@ _ABSENT = {
     "ftp": "FTP is not supported; use an http:// or https:// URL, or fetch it and give the path",
     "file": "files are named by their path, without file://",
 }
-
-# The drivers that a URL leads to, beside that of web servers; their endpoint and credentials are those that
-# the service's own tools would use.
-SERVICES: Final = {
-    "rbd": "imgstore.backends.rbd:RbdStore",
-    "s3": "imgstore.backends.s3:S3Store",
-    "swift": "imgstore.backends.swift:SwiftStore",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Location:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imgstore.backends import urls
 from imgstore.cli import options
-from imgstore.cli.location import SERVICES, Location
+from imgstore.cli.location import Location
 from imgstore.cli.output import Terminal
 from imgstore.errors import ConfigError, NotFoundError, UnsafeLocationError
 from imgstore.model import Call, Event, ObjectInfo
@@ -88,7 +88,7 @@ def opened(
         if location.kind == "url":
             driver, key, name = _url(location, given, terminal)
         elif location.kind == "service":
-            driver, key = service(location)
+            driver, key = urls.at(location.text)
             name = location.name
         else:
             driver = file = _file(location)
@@ -99,13 +99,6 @@ def opened(
     driver.store_id = location.shown
     with layered(driver, given) as store:
         yield Source(location, _proven(store, given), key, call, name, file)
-
-
-def service(location: Location) -> tuple[Store, str]:
-    """Gives the driver of the service that a URL leads to, and the key there. Raises: ConfigError."""
-    module, _, name = SERVICES[location.scheme].partition(":")
-    driver: tuple[Store, str] = getattr(importlib.import_module(module), name).at(location.text)
-    return driver
 
 
 def _proven(store: Store, given: dict[str, Any]) -> Store:

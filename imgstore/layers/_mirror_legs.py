@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
 
 from imgstore.clock import Clock
 from imgstore.errors import ConfigError, ImgstoreError, NotFoundError, VersionChangedError
@@ -29,8 +30,8 @@ class Leg:
     """One place of a mirror: a store in all its layers.
 
     `key`: what the image is called there, None: as it is asked for. `priority`: 1 is the best; legs of equal
-    priority are chosen by how fast they serve. `name`: what versions and messages call it, by default the
-    store's id. `manifest`: gives the manifest that the store proves each byte of an image by, None for one
+    priority are chosen by how fast they serve. `name`: what versions, events and messages call it, by default
+    the store's id; without a secret. `manifest`: gives the manifest that the store proves each byte of an image by, None for one
     that it does not prove: the `find` of what its verify layer has the manifests from.
     """
 
@@ -59,6 +60,7 @@ class Legs:
         """Raises: ConfigError for legs that make no mirror."""
         self._legs = tuple(legs)
         self.names = [leg.name for leg in self._legs]
+        self._tokens = [quote(name) for name in self.names]  # without the colon that ends them in a version
         self.key = key if key is not None or manifest is None else manifest.key
         self.clock = clock
         # the version that it may name is that of the store it was made in
@@ -90,26 +92,32 @@ class Legs:
         if is_content(version):
             return Route(self.names, every), None
         name, colon, own = version.partition(":")
-        if not colon or name not in self.names:
+        if not colon or name not in self._tokens:
             raise VersionChangedError(f"the version that was asked for of {key!r} is none of the mirror's")
-        return Route(self.names, [self.names.index(name)]), own
+        return Route(self.names, [self._tokens.index(name)]), own
+
+    def manifest(self, number: int, key: str, call: Call) -> Manifest | None:
+        """Gives what a leg proves each byte of an image by at the moment, None where it does not.
+
+        Raises: as `Leg.manifest`.
+        """
+        leg = self._legs[number]
+        if self._manifest is not None or leg.manifest is None:
+            return self._manifest
+        return leg.manifest(leg.key or key, call)
 
     def described(
-        self, number: int, key: str, info: ObjectInfo, call: Call
+        self, number: int, key: str, info: ObjectInfo, manifest: Manifest | None
     ) -> tuple[ObjectInfo, Proof | None]:
         """Gives what the mirror says of an image that a leg describes by `info`, and what proves it.
 
-        Raises: ManifestError where the manifest is of another image.
+        Raises: ManifestError where `manifest` is of another image.
         """
-        leg = self._legs[number]
-        manifest = self._manifest
-        if manifest is None and leg.manifest is not None:
-            manifest = leg.manifest(info.key, call)
         if manifest is not None:
             return replace(info, key=key, version=pinned(info, manifest)), "chunks"
         if (token := by_digest(info)) is not None:
             return replace(info, key=key, version=token), "digest"
-        own = None if info.version is None else f"{leg.name}:{info.version}"
+        own = None if info.version is None else f"{self._tokens[number]}:{info.version}"
         return replace(info, key=key, version=own), None
 
     def emit(self, call: Call, event: Event) -> None:
@@ -142,8 +150,8 @@ class Legs:
         if not self._legs:
             raise ConfigError("a mirror of no stores can give nothing; one leg would do")
         for name in self.names:
-            if not name or ":" in name or name in STRONG:
-                raise ConfigError(f"a leg cannot be called {name!r}; a word without a colon would do")
+            if not name or name in STRONG:
+                raise ConfigError(f"a leg cannot be called {name!r}; a name that is no digest's would do")
         if len(set(self.names)) < len(self.names):
             raise ConfigError(
                 f"the legs of a mirror are called {', '.join(self.names)}; a name for each would do"
@@ -206,6 +214,7 @@ class Attempts:
         except ImgstoreError as over:
             raise over from error
         self.held += error.held
+        error.store = error.store or self._legs.place(number, self._event.key)[0].store_id
         self._legs.standings.failed(number, self._clock.now(), error)
         self.route.failed(number, at, error)
         event = replace(self._event, offset=at, error=error)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from imgstore.errors import DigestMismatchError, ImgstoreError, VersionChangedError
 from imgstore.layers._mirror_legs import Attempts, Legs, Proof
 from imgstore.layers._mirror_plan import difference
+from imgstore.manifest import Manifest
 from imgstore.model import ANY, ByteRange, Call, CancelToken, Event, ObjectInfo, Version
 from imgstore.stream import ByteStream, Opened
 
@@ -75,9 +76,10 @@ class MirroredReader:
         """Opens the rest of the range at one leg."""
         store, key = self._legs.place(number, self._key)
         began = self._now()
+        manifest = self._legs.manifest(number, self._key, self._attempts.call)
         stream = store._stream(key, self._at, self._stop, self._attempts.asked, self._attempts.call)
         try:
-            info = self._judged(number, stream.info, stream.range)
+            info = self._judged(number, stream.info, stream.range, manifest)
         except BaseException:
             stream.close()
             raise
@@ -87,12 +89,18 @@ class MirroredReader:
         self._emit("source", self._legs.names[number])
         return info, stream.range
 
-    def _judged(self, number: int, info: ObjectInfo, served: ByteRange) -> ObjectInfo:
+    def _judged(
+        self, number: int, info: ObjectInfo, served: ByteRange, manifest: Manifest | None
+    ) -> ObjectInfo:
         """Gives what the mirror says of the image that a leg serves, if it is the image of this read.
+
+        `manifest` is what the leg had before it opened. It was read by that one only if it has it still.
 
         Raises: VersionChangedError, ManifestError.
         """
-        told, proof = self._legs.described(number, self._key, info, self._attempts.call)
+        if manifest is not None and manifest != self._legs.manifest(number, self._key, self._attempts.call):
+            manifest = None
+        told, proof = self._legs.described(number, self._key, info, manifest)
         version, begun = self._version, self._info
         if isinstance(version, str) and self._attempts.asked is not None:
             told, proof = replace(told, version=version), None  # a leg's own, which it has been held to

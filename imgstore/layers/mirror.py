@@ -77,7 +77,9 @@ class Mirror(Store):
         def attempt(number: int) -> ObjectInfo:
             store, own = self._legs.place(number, key)
             info = store.stat(own, call=attempts.call)
-            told, _ = self._legs.described(number, key, info, attempts.call)
+            told, _ = self._legs.described(
+                number, key, info, self._legs.manifest(number, key, attempts.call)
+            )
             self._legs.standings.served(number)
             return told
 
