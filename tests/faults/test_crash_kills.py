@@ -17,6 +17,7 @@ import pytest
 
 from tests.faults.killing import Killer
 from tests.faults.ways import WAYS, tree
+from tests.thinning import thinned
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def folder(tmp_path):
 FOLLOWED = [name for name in WAYS if name not in {"upload", "upload, two directories"}]
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("name", thinned(FOLLOWED, 2))
 def test_killed_at_the_nth_call(killer, folder, name):
     way, root = WAYS[name].hasty, folder / "root"
     way.lay(root)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.ways import WAYS
+from tests.thinning import thinned
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = [name for name in WAYS if not name.startswith("cp")]
@@ -29,7 +30,7 @@ def starved(want, name, *steps):
     return [line.split()[1] for line in ran.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("name", [*STORED, "put, read"])
+@pytest.mark.parametrize("name", thinned(["put, read", *STORED], 3))
 def test_f3_any_number_of_descriptors(name):
     """Too few are a typed error and leave nothing open; from some number on there are enough."""
     ends = starved("descriptors", name, 0, 16)
@@ -38,7 +39,7 @@ def test_f3_any_number_of_descriptors(name):
     assert set(ends[enough:]) == {"done"}
 
 
-@pytest.mark.parametrize("name", [name for name in STORED if WAYS[name].new is not None])
+@pytest.mark.parametrize("name", thinned([name for name in STORED if WAYS[name].new is not None], 3))
 def test_a_limit_on_the_size_of_files(name):
     ends = starved("room", name, 0, 40000, 2500)
     assert ends[0] == "NoSpaceError"
@@ -50,7 +51,9 @@ def test_a_limit_on_the_size_of_files(name):
     importlib.util.find_spec("_testcapi") is None,
     reason="this Python was built without _testcapi, which fails allocations",
 )
-@pytest.mark.parametrize("name", ["put", "put, overwriting", "put, two directories", "copy", "put, read"])
+@pytest.mark.parametrize(
+    "name", thinned(["put", "put, overwriting", "put, two directories", "copy", "put, read"], 5)
+)
 def test_f4_no_memory_at_any_allocation(name):
     """Of some thousand allocations each seventh fails, one at a time."""
     ends = starved("memory", name, 1, 3000, 7)

@@ -23,6 +23,7 @@ from tests.faults.conftest import SHOWN
 from tests.faults.oplog import Recorder, held, lay
 from tests.faults.simdisk import Enter, Move, Sync
 from tests.faults.ways import NEW, OTHER, WAYS, tree
+from tests.thinning import thinned
 
 # A rename that does not replace is asked for by ctypes, which the recorder does not see.
 RECORDED = [name for name, way in WAYS.items() if not way.unlinked]
@@ -183,7 +184,7 @@ def test_power_loss_leaves_the_old_image_or_the_new(root, name, tried):
         assert why is None, f"{why}, after {[str(op)[:80] for op in change.log[:made]]}"
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", thinned(RECORDED, 2))
 def test_without_any_one_sync_something_is_lost(root, name):
     whole = Change(name, root)
     spare = SPARE.get(name, {})

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.faults.racing import Racer, image
+from tests.thinning import thinned
 
 ROUNDS = 500
 # What happens to one name, by the number of directories that may have it.
 PLACES = {"one directory": 1, "two directories": 2}
 
 
-@pytest.fixture(scope="module", params=PLACES.values(), ids=PLACES)
+@pytest.fixture(scope="module", params=thinned(PLACES.values(), 2), ids=PLACES)
 def places(request):
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         found = [Path(folder, str(number)) for number in range(request.param)]

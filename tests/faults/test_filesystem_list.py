@@ -178,6 +178,7 @@ def test_a_deep_tree_is_listed(store, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.wide
 def test_a_hundred_thousand_images_are_listed_in_seconds():
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # a disk takes long to make so many
     with tempfile.TemporaryDirectory(dir=memory) as folder:

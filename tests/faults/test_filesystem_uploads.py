@@ -26,6 +26,7 @@ from imgstore.errors import (
     UploadLostError,
 )
 from imgstore.model import Call, CancelToken, Part
+from tests.thinning import thinned
 
 PART = 5000
 DATA = bytes(range(251)) * 60
@@ -339,7 +340,7 @@ def killed(store, token, parts, at):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("overwrite", thinned([True, False], 2))
 def test_a_complete_killed_at_any_step_is_asked_again(tmp_path, overwrite):
     """Killed before each step in turn: the image is whole or not there, and asking again makes it whole."""
     old = b"old"

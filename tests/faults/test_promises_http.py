@@ -27,6 +27,7 @@ PROMPT = 1.0  # seconds in which a cancel or a deadline ends any wait
 SLACK = 3
 
 
+@pytest.mark.wide
 def test_p2_a_thousand_cuts_cost_no_byte_twice(rig):
     rig.put(LARGE)
     step = len(LARGE) // 1001  # more than the progress that refunds a try

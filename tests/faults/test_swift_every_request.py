@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.swift_rig import IMAGE, SEGMENT, SMALL, read, rig
 from tests.faults.swift_server import Fault
+from tests.thinning import thinned
 
 WEATHER = {
     "503": Fault(status=503),
@@ -133,7 +134,9 @@ FEWER = {
 CASES = [(act, name) for act in ACTS for name in WEATHER if act in FEWER.get(name, ACTS)]
 
 
-@pytest.mark.parametrize("act,weather", CASES, ids=[f"{act.__name__}-{name}" for act, name in CASES])
+@pytest.mark.parametrize(
+    "act,weather", thinned(CASES, 4), ids=[f"{act.__name__}-{name}" for act, name in CASES]
+)
 def test_weather_is_ridden_out(act, weather):
     for number, (_, path) in requests_of(act):
         if weather == "401" and path == "/auth/v1.0":
