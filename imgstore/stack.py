@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from imgstore.clock import SYSTEM, Clock
-from imgstore.errors import ConfigError
+from imgstore.errors import ConfigError, redact_url
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.resume import ResumeLayer
@@ -23,6 +23,7 @@ from imgstore.retry import TokenBucket
 from imgstore.store import Store
 
 if TYPE_CHECKING:
+    from imgstore.layers.mirror import Leg, Mirror
     from imgstore.manifest import Manifest
 
 RECEIVE_LIMIT: Final = 20.0  # seconds of silence that no window makes longer: connections die unnoticed
@@ -181,9 +182,73 @@ def verified(
     )
 
 
-def proven(store: Store, manifest: Manifest) -> Store:
+def proven(store: Store, manifest: Manifest, *, observe: Callable[[Event], None] | None = None) -> Store:
     """Gives `store`, whose one image is read, with every byte of it proven by `manifest`."""
     from imgstore.layers._manifests import OneManifest
     from imgstore.layers.verify import VerifyLayer
 
-    return VerifyLayer(store, OneManifest(manifest), required=True)
+    return VerifyLayer(store, OneManifest(manifest), required=True, observe=observe)
+
+
+def leg(store: Store, key: str | None = None, *, priority: int = 1, name: str = "") -> Leg:
+    """Gives a store in its layers as a leg of a mirror, with the manifests that its verify layer reads by.
+
+    The rest is as in `Leg`.
+    """
+    from imgstore.layers.mirror import Leg
+    from imgstore.layers.verify import VerifyLayer
+
+    manifest = store.manifest if isinstance(store, VerifyLayer) else None
+    return Leg(store, key, priority, name, manifest)
+
+
+def mirrored(
+    sources: Iterable[str | Leg],
+    *,
+    key: str | None = None,
+    manifest: Manifest | None = None,
+    settings: LayerSettings = LayerSettings(),
+    clock: Clock = SYSTEM,
+    observe: Callable[[Event], None] | None = None,
+) -> Mirror:
+    """Gives one store of the places that hold one image: URLs, the best first, and legs made by `leg`.
+
+    A URL has its place among `sources` for its priority, a leg its own. What URLs may be is said in
+    `imgstore.backends.urls`; each gets a stack of `settings`, and is requested as it stands: those that a
+    manifest names are to be handed over only by who trusts whoever wrote it. With `manifest` every byte of
+    every source is proven by it before it is delivered, and a read goes on from any to any other.
+
+    The mirror has the image alone, under `key`, else that of the manifest, else that of the first source.
+    Closing it closes the sources. `clock` and `observe` are as in `build`; a leg's store has its own.
+
+    Raises: ConfigError for no sources, and for one that is none, or is there twice. Nothing is connected to.
+    """
+    from imgstore.layers.mirror import Mirror
+
+    legs = [
+        _leg_at(each, priority, settings, clock, observe) if isinstance(each, str) else each
+        for priority, each in enumerate(sources, 1)
+    ]
+    if key is None and manifest is not None:
+        key = manifest.key
+    if key is None and legs:
+        key = legs[0].key
+    if manifest is not None:
+        legs = [
+            replace(each, store=proven(each.store, manifest, observe=observe), manifest=None) for each in legs
+        ]
+    return Mirror(legs, key=key, manifest=manifest, clock=clock, observe=observe)
+
+
+def _leg_at(
+    url: str,
+    priority: int,
+    settings: LayerSettings,
+    clock: Clock,
+    observe: Callable[[Event], None] | None,
+) -> Leg:
+    from imgstore.backends.urls import at
+
+    driver, key = at(url)
+    driver.store_id = redact_url(url)
+    return leg(build(driver, settings, clock=clock, observe=observe), key, priority=priority)

@@ -23,6 +23,7 @@ _ABSENT = {
     "file": "files are named by their path, without file://",
 }
 
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """A place by kind: `text` is the path or URL, `shown` what messages call it: no secret is in it.

@@ -31,8 +31,8 @@ class Leg:
 
     `key`: what the image is called there, None: as it is asked for. `priority`: 1 is the best; legs of equal
     priority are chosen by how fast they serve. `name`: what versions, events and messages call it, by default
-    the store's id; without a secret. `manifest`: gives the manifest that the store proves each byte of an image by, None for one
-    that it does not prove: the `find` of what its verify layer has the manifests from.
+    the store's id; no secret may be in it. `manifest`: gives the manifest that the store proves each byte of
+    an image by, None for one that it does not prove; `stack.leg` takes it from the store's verify layer.
     """
 
     store: Store

@@ -13,6 +13,7 @@ from imgstore.layers._mirror_legs import Attempts, Leg, Legs
 from imgstore.layers._mirror_reader import MirroredReader
 from imgstore.manifest import Manifest
 from imgstore.model import ByteRange, Call, Event, ObjectInfo, Version
+from imgstore.steps import Step
 from imgstore.store import Store, unknown
 from imgstore.stream import Opened
 
@@ -36,7 +37,8 @@ class Mirror(Store):
     Events: `source` whenever a leg begins to serve, `failed` for each leg that did not (its store is the
     mirror, that of its error the leg), `resumed` when the read goes on after a break.
 
-    Memory: a few numbers for each leg and stream. Closing the mirror closes the stores of its legs.
+    Memory: a few numbers for each leg and stream. Closing the mirror closes the stores of its legs, unless
+    they are borrowed.
     """
 
     def __init__(
@@ -47,8 +49,9 @@ class Mirror(Store):
         manifest: Manifest | None = None,
         clock: Clock = SYSTEM,
         observe: Callable[[Event], None] | None = None,
+        borrowed: bool = False,
     ) -> None:
-        """Joins `legs`.
+        """Joins `legs`; the stores of `borrowed` ones stay the caller's to close.
 
         `key` is the one image that the mirror has; by default that which `manifest` names. Without either it
         has every key, and each leg the same ones. `manifest` says that every leg proves each byte by it: all
@@ -61,6 +64,7 @@ class Mirror(Store):
         self.store_id = "mirror"
         self.clock = clock
         self.legs = tuple(legs)
+        self._borrowed = borrowed
         self._legs = Legs(self.legs, key, manifest, clock=clock, observe=observe)
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
@@ -77,9 +81,7 @@ class Mirror(Store):
         def attempt(number: int) -> ObjectInfo:
             store, own = self._legs.place(number, key)
             info = store.stat(own, call=attempts.call)
-            told, _ = self._legs.described(
-                number, key, info, self._legs.manifest(number, key, attempts.call)
-            )
+            told, _ = self._legs.described(number, key, info, self._legs.manifest(number, key, attempts.call))
             self._legs.standings.served(number)
             return told
 
@@ -88,7 +90,19 @@ class Mirror(Store):
     def translate(self, exc: Exception) -> ImgstoreError:
         return exc if isinstance(exc, ImgstoreError) else unknown(exc)
 
+    @property
+    def location(self) -> str:
+        """The names of the legs and their priorities, as a configuration has them."""
+        return ", ".join(f"{leg.name}:{leg.priority}" for leg in self.legs)
+
+    def steps(self, key: str | None) -> Sequence[Step]:
+        """Gives a step for each leg (`imgstore.steps`): that it holds the image `key`, and what proves it."""
+        from imgstore.layers._mirror_steps import Way
+
+        return Way(self._legs, key).steps()
+
     def close(self) -> None:
         super().close()
-        for leg in self.legs:
-            leg.store.close()
+        if not self._borrowed:
+            for leg in self.legs:
+                leg.store.close()

@@ -94,6 +94,10 @@ class VerifyLayer(Layer):
             self._give_up(key, stale)
         return opened or super()._open(key, start, stop, version, call)
 
+    def manifest(self, key: str, call: Call) -> Manifest | None:
+        """Gives what an image is proven by, None where it is read as it is. Raises: as `Manifests.find`."""
+        return self._manifests.find(key, call)
+
     def keep(self, chunk: VerifiedChunk) -> None:
         """Remembers the chunk that was verified last, for small reads that follow one another."""
         self._kept = chunk

@@ -215,6 +215,15 @@ class TestIdentity:
         assert rig.read(version="a:a:b:c") == DATA
         assert rig.stores[0].asked == [(0, None, "a:b:c")]
 
+    def test_a_legs_name_may_hold_one_too(self):
+        stores = [ScriptedStore(refused()), ScriptedStore(Attempt(version="b:c"))]
+        names = ["http://h/a", "http://h/a:b"]
+        mirror = Mirror([Leg(store, name=name) for store, name in zip(stores, names, strict=True)])
+        version = mirror.stat(KEY).version
+        with mirror.get(KEY, version=version) as stream:
+            assert stream.read() == DATA
+        assert stores[1].asked[-1] == (0, None, "b:c")
+
     def test_a_legs_version_is_held_to_where_there_is_a_digest_as_well(self):
         rig = Rig([broken()], [GOOD])
         with rig.mirror.get(KEY, version="a:v1") as stream:
@@ -336,6 +345,32 @@ class TestManifest:
             rig.fails(RetriesExhaustedError)
         assert {key for key, _ in asked} == {KEY}
         assert all(call.cancel is not None for _, call in asked[1:])
+
+    @pytest.mark.parametrize(
+        "before, after", [(None, MANIFEST), (MANIFEST, None), (manifest_of(DATA, 6000), MANIFEST)]
+    )
+    def test_of_a_leg_that_gets_another_while_it_opens_proves_nothing(self, before, after):
+        rig = Rig([Attempt(at=AT, error=LOST)], [Attempt()])
+        found = [before]
+
+        def find(key, call):
+            return found[0]
+
+        opening = rig.stores[0]._open
+
+        def _open(*arguments):
+            opened = opening(*arguments)
+            found[0] = after
+            return opened
+
+        rig.stores[0]._open = _open
+        second = Leg(rig.stores[1], manifest=lambda key, call: self.MANIFEST)
+        rig.mirror = Mirror([Leg(rig.stores[0], manifest=find), second], clock=rig.clock)
+        with rig.mirror.get(KEY) as stream:
+            assert stream.info.version == "a:v1"
+            with pytest.raises(ConnectionLostError):
+                stream.read()
+        assert rig.asked == [[0], []]
 
     def test_bad_chunks_of_all_legs_are_named(self):
         stores = [WatchedStore() for _ in "abc"]
@@ -733,7 +768,6 @@ class TestMaking:
         [
             ([], "a mirror of no stores"),
             ([""], "cannot be called ''"),
-            (["a:b"], "cannot be called 'a:b'"),
             (["sha256"], "cannot be called 'sha256'"),
             (["a", "b", "a"], "are called a, b, a"),
         ],
@@ -775,6 +809,14 @@ class TestMaking:
         stores = [WatchedStore(), WatchedStore()]
         Mirror([Leg(store, name=name) for store, name in zip(stores, "ab", strict=True)]).close()
         assert [store.closes for store in stores] == [1, 1]
+
+    def test_closing_it_leaves_what_is_borrowed_open(self):
+        store = WatchedStore()
+        mirror = Mirror([Leg(store, name="a")], borrowed=True)
+        mirror.close()
+        assert store.closes == 0
+        with pytest.raises(ValueError, match="is closed"):
+            mirror.stat(KEY)
 
 
 def test_many_threads_read_one_mirror():
