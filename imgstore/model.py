@@ -16,6 +16,8 @@ from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import DeadlineExceededError, OperationCancelledError, UnsafeLocationError
 
 KEY_LIMIT: Final = 1024  # the smallest of the stores' own limits: S3 allows 1024 bytes of UTF-8 in a key
+# What the key of an image is given to name its manifest. RFC 5854 §6: the extension of the media type.
+MANIFEST_SUFFIX: Final = ".meta4"
 
 
 class AnyVersion(enum.Enum):

@@ -64,11 +64,11 @@ FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
     },
     "verify": {
         "writer": "wrap",
-        "uploader": "pass",
+        "uploader": "wrap",
         "lister": "wrap",
         "extents": "wrap",
         "device": "pass",
-        "copier": "pass",
+        "copier": "wrap",
         "acls": "pass",
         "space": "pass",
     },
@@ -79,9 +79,10 @@ FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
 class LayerSettings:
     """The settings of the layers of one store. Bytes and seconds; None switches off.
 
-    `resume_attempts` of 0 leaves the resume layer out, `verify` of "off" the verify layer. Manifests are
-    beside their images, or in the store `manifest_store`, which `open_stores` knows by its name. See the
-    layers for what each setting means.
+    `resume_attempts` of 0 leaves the resume layer out, `verify` of "off" the verify layer, unless
+    `store_manifests` asks for a manifest of each image that is stored, as `verify` of "required" does by
+    itself. Manifests are beside their images, or in the store `manifest_store`, which `open_stores` knows by
+    its name. See the layers for what each setting means.
 
     Raises: ConfigError naming the setting and what would do.
     """
@@ -96,6 +97,12 @@ class LayerSettings:
     rate_limit: float | None = None
     verify: Literal["off", "if-present", "required"] = "off"
     manifest_store: str | None = None
+    store_manifests: bool | None = None
+
+    @property
+    def makes_manifests(self) -> bool:
+        """Whether each image that is stored gets a manifest. One without could not be read if required."""
+        return self.verify == "required" if self.store_manifests is None else self.store_manifests
 
     def __post_init__(self) -> None:
         for name in ("resume_attempts", "stall_floor", "skip_limit", "proof_limit"):
@@ -166,7 +173,7 @@ def verified(
 
     Without it they are beside their images, and not listed. It stays the caller's to close.
     """
-    if settings.verify == "off":
+    if settings.verify == "off" and not settings.makes_manifests:
         return store
     # a fifth of what `imgstore --help` may take, for those who verify
     from imgstore.layers._manifests import SUFFIX, StoredManifests
@@ -176,6 +183,8 @@ def verified(
         store,
         StoredManifests(store if manifests is None else manifests),
         required=settings.verify == "required",
+        proves=settings.verify != "off",
+        makes=settings.makes_manifests,
         hide=SUFFIX if manifests is None else "",
         spare=settings.max_streams is None,
         observe=observe,

@@ -29,6 +29,12 @@ class Given:
     def forget(self, key):
         return False
 
+    def check(self, key):
+        """Any key can have one."""
+
+    def keep(self, key, manifest, call):
+        self.manifests[key] = manifest
+
     def remove(self, key, call):
         self.manifests.pop(key, None)
 
@@ -48,6 +54,12 @@ class Made:
 
     def forget(self, key):
         return False
+
+    def check(self, key):
+        """Any key has one."""
+
+    def keep(self, key, manifest, call):
+        """Nothing is kept."""
 
     def remove(self, key, call):
         """Nothing is kept."""

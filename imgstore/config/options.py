@@ -25,7 +25,8 @@ MAIN_OPTIONS: Final = (
         "in the section [store_NAME]; two stores may have one driver. A name has 1 to 64 characters of "
         "a-z, 0-9, _ and -, and does not begin with a hyphen; 'defaults', 'http' and 'https' mean "
         "something else. Drivers are found by their entry point in 'imgstore.drivers', so that another "
-        "package can bring some; only those that are named here are imported. Without any store and any "
+        "package can bring some; only those that are named here are imported. The driver 'mirror' makes one "
+        "store of others that hold the same images. Without any store and any "
         "[store_NAME], there is one store, 'local': files below $XDG_DATA_HOME/imgstore/images "
         "(~/.local/share/imgstore/images), made when the first image is stored.",
     ),
@@ -114,6 +115,15 @@ LAYER_OPTIONS: Final = (
         sample_default="disks",
         help="The store that has the manifests, under the image's key and '.meta4'. Nothing: they are beside "
         "their images, and are then not listed.",
+    ),
+    cfg.BoolOpt(
+        "store_manifests",
+        default=_built_in.store_manifests,
+        sample_default=True,
+        help="Whether each image that is stored gets a manifest, computed as its bytes go by and stored after "
+        "it. An image that is uploaded in parts, or copied inside the store, is read once for that, unless "
+        "its source has one. Nothing: where 'verify' is 'required', since the image could not be read "
+        "without.",
     ),
 )
 

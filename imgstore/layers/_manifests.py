@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from imgstore.errors import NotFoundError, UnsafeLocationError
+from imgstore.errors import NotFoundError, UnsafeLocationError, UnsupportedError
 from imgstore.manifest import Manifest
-from imgstore.manifest.metalink import read_metalink
-from imgstore.model import Call, check_key
-from imgstore.store import Store
+from imgstore.manifest.metalink import read_metalink, write_metalink
+from imgstore.model import MANIFEST_SUFFIX, Call, check_key
+from imgstore.store import Store, Writer
 
-SUFFIX: Final = ".meta4"  # RFC 5854 §6: the extension of the media type
+SUFFIX: Final = MANIFEST_SUFFIX
 # The manifest of 1 TiB in chunks of 4 MiB takes 8 MiB.
 REMEMBERED: Final = 4
 
@@ -78,6 +79,26 @@ class StoredManifests:
         with self._lock:
             return self._kept.pop(key, None) is not None
 
+    def check(self, key: str) -> None:
+        """Returns where an image `key` could have a manifest; nobody is asked.
+
+        Raises: UnsafeLocationError for a key that is too long, UnsupportedError where the store is only read.
+        """
+        self._place(key)
+
+    def keep(self, key: str, manifest: Manifest, call: Call) -> None:
+        """Stores the manifest of `key`, in the place of one that is there. Raises: as `check`, `Writer.put`.
+
+        Memory: twice the manifest as a file.
+        """
+        writer, name = self._place(key)
+        file = io.BytesIO()
+        write_metalink(manifest, file)
+        size = file.tell()
+        file.seek(0)
+        self.forget(key)
+        writer.put(name, file, size, overwrite=True, call=call)
+
     def remove(self, key: str, call: Call) -> None:
         """Removes the manifest of `key`, if there is one. Raises: as `Writer.delete`."""
         self.forget(key)
@@ -85,6 +106,18 @@ class StoredManifests:
         if name is not None and self._store.writer is not None:
             with contextlib.suppress(NotFoundError):
                 self._store.writer.delete(name, call=call)
+
+    def _place(self, key: str) -> tuple[Writer, str]:
+        name = name_of(key)
+        if name is None:
+            raise UnsafeLocationError(
+                f"the key is too long for a manifest, which has it with {SUFFIX!r} at its end", key=key
+            )
+        if self._store.writer is None:
+            raise UnsupportedError(
+                "the store of the manifests is only read", key=name, store=self._store.store_id
+            )
+        return self._store.writer, name
 
     def _remembered(self, key: str) -> _Kept | None:
         with self._lock:
@@ -109,6 +142,12 @@ class OneManifest:
 
     def forget(self, _key: str) -> bool:
         return False
+
+    def check(self, key: str) -> None:
+        """It stays what it is."""
+
+    def keep(self, key: str, manifest: Manifest, call: Call) -> None:
+        """It stays what it is."""
 
     def remove(self, key: str, call: Call) -> None:
         """It is the caller's."""

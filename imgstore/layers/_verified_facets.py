@@ -1,59 +1,18 @@
-"""What the verify layer makes of the facets: manifests go with their images, and no hole is just believed."""
+"""What the verify layer makes of the facets that tell: no manifest is listed, no hole is just believed."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from imgstore.manifest import Manifest
 from imgstore.model import NO_CALL, ByteRange, Call, Extent, ObjectInfo
-from imgstore.store import Extents, Lister, Source, Writer
+from imgstore.store import Extents, Lister
 
 _ZEROS: Final = bytes(1 << 20)
-
-
-class Removable(Protocol):
-    """Manifests of which one can go."""
-
-    def remove(self, key: str, call: Call) -> None:
-        """Removes the manifest of `key`, if there is one."""
-
-
-class VerifiedWriter:
-    """Takes the manifest along: it goes before its image does, and after its image was replaced.
-
-    So there may be an image without its manifest after a failure, never a manifest without its image.
-    """
-
-    def __init__(
-        self, inner: Writer, manifests: Removable, check: Callable[[str, str | None, Call], None]
-    ) -> None:
-        """Takes what raises where an image, in the version that is to be deleted, is not there."""
-        self._inner = inner
-        self._manifests = manifests
-        self._check = check
-
-    def put(
-        self,
-        key: str,
-        source: Source,
-        size: int | None = None,
-        *,
-        overwrite: bool = False,
-        digests: Mapping[str, str] | None = None,
-        call: Call = NO_CALL,
-    ) -> ObjectInfo:
-        info = self._inner.put(key, source, size, overwrite=overwrite, digests=digests, call=call)
-        self._manifests.remove(key, call)
-        return info
-
-    def delete(self, key: str, *, version: str | None = None, call: Call = NO_CALL) -> None:
-        self._check(key, version, call)
-        self._manifests.remove(key, call)
-        self._inner.delete(key, version=version, call=call)
 
 
 class VerifiedLister:

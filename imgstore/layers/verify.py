@@ -8,6 +8,7 @@ from typing import Protocol
 
 from imgstore.errors import ManifestError, RangeNotSatisfiableError, VersionChangedError
 from imgstore.layers import _verified_facets as facets
+from imgstore.layers import _verified_writes as writes
 from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk
 from imgstore.layers.base import Layer
 from imgstore.manifest import Manifest
@@ -30,6 +31,12 @@ class Manifests(Protocol):
     def forget(self, key: str) -> bool:
         """Drops what is remembered of `key`; tells whether that was anything, and so `find` worth asking."""
 
+    def check(self, key: str) -> None:
+        """Returns where `key` can have a manifest. Raises: as `StoredManifests.check`."""
+
+    def keep(self, key: str, manifest: Manifest, call: Call) -> None:
+        """Has `manifest` be that of `key` from now on. Raises: as `StoredManifests.keep`."""
+
     def remove(self, key: str, call: Call) -> None:
         """Removes the manifest of `key`, if there is one that can go. Raises: as `Writer.delete`."""
 
@@ -49,24 +56,33 @@ class VerifyLayer(Layer):
         manifests: Manifests,
         *,
         required: bool = False,
+        proves: bool = True,
+        makes: bool = False,
         hide: str = "",
         spare: bool = False,
         observe: Callable[[Event], None] | None = None,
     ) -> None:
         """Wraps `inner`. A key that ends in `hide` is a manifest and not listed, where there is such an end.
 
+        Without `proves` images are given as the store gives them. With `makes` each image that is stored gets
+        a manifest.
+
         With `spare`, a bad chunk is fetched over a second stream, so that no good byte is sent twice. Where
         streams are limited, readers that each hold one and wait for another would wait for ever.
         `observe` is the store's own, as that of the metrics layer.
         """
         super().__init__(inner)
-        self._manifests = manifests
+        self.manifests = manifests
         self._required = required
+        self._proves = proves
         self.spare = spare
         self._observe = observe
         self._kept: VerifiedChunk | None = None
         self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._find)
-        self.writer = inner.writer and facets.VerifiedWriter(inner.writer, manifests, self._check_version)
+        following = writes.Following(inner, manifests, makes=makes)
+        self.writer = inner.writer and writes.VerifiedWriter(inner.writer, following, self._check_version)
+        self.uploader = inner.uploader and writes.VerifiedUploader(inner.uploader, following)
+        self.copier = inner.copier and writes.VerifiedCopier(inner.copier, following)
         if hide and inner.lister is not None:
             self.lister = facets.VerifiedLister(inner.lister, hide)
 
@@ -86,7 +102,7 @@ class VerifyLayer(Layer):
                 if not isinstance(exc, StaleError):
                     raise
                 stale = str(exc)
-                if not self._manifests.forget(key):
+                if not self.manifests.forget(key):
                     break
             else:
                 return Opened(reader, info, wanted)
@@ -96,7 +112,7 @@ class VerifyLayer(Layer):
 
     def manifest(self, key: str, call: Call) -> Manifest | None:
         """Gives what an image is proven by, None where it is read as it is. Raises: as `Manifests.find`."""
-        return self._manifests.find(key, call)
+        return self.manifests.find(key, call) if self._proves else None
 
     def keep(self, chunk: VerifiedChunk) -> None:
         """Remembers the chunk that was verified last, for small reads that follow one another."""
@@ -114,7 +130,7 @@ class VerifyLayer(Layer):
         Raises: ManifestError where there must be one and is none; NotFoundError where the image is not there,
         either.
         """
-        manifest = self._manifests.find(key, call)
+        manifest = self.manifest(key, call)
         if manifest is None and self._required:
             self.inner.stat(key, call=call)
             raise ManifestError(f"there is no manifest of {key!r}, and the store's 'verify' requires one")

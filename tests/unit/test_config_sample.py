@@ -58,6 +58,7 @@ def test_settings_of_layers_are_those_of_the_stack():
         assert option.default == fields[option.dest].default, option.dest
         told = fields[option.dest].type
         kinds = {"int": cfg.IntOpt, "float": cfg.FloatOpt, "str": cfg.StrOpt, "Literal": cfg.StrOpt}
+        kinds["bool"] = cfg.BoolOpt
         assert isinstance(option, kinds[re.match(r"\w+", told)[0]]), option.dest
 
 

@@ -83,6 +83,7 @@ ASKED = {
     "uploader": lambda facet, call: facet.begin("image", 1, call=call),
     "lister": lambda facet, call: list(facet.list(call=call)),
     "extents": lambda facet, call: list(facet.extents("image", call=call)),
+    "copier": lambda facet, call: facet.copy("image", "copy", call=call),
 }
 
 
@@ -183,6 +184,8 @@ def test_the_order_of_the_layers():
         ({"max_streams": 3}, [ResumeLayer, LimitLayer, MetricsLayer]),
         ({"verify": "required"}, [VerifyLayer, ResumeLayer, MetricsLayer]),
         ({"verify": "if-present"}, [VerifyLayer, ResumeLayer, MetricsLayer]),
+        ({"store_manifests": True}, [VerifyLayer, ResumeLayer, MetricsLayer]),
+        ({"store_manifests": False}, [ResumeLayer, MetricsLayer]),
         ({"verify": "required", "manifest_store": "other"}, [ResumeLayer, MetricsLayer]),
         ({"rate_limit": 3.0}, [ResumeLayer, LimitLayer, MetricsLayer]),
         ({"resume_attempts": 0}, [MetricsLayer]),
@@ -205,6 +208,7 @@ def test_the_defaults():
         "rate_limit": None,
         "verify": "off",
         "manifest_store": None,
+        "store_manifests": None,
     }
 
 

@@ -1,0 +1,255 @@
+"""What the verify layer makes of the facets that write: the manifest goes with its image, or comes with it.
+
+The image comes first and its manifest after it; the manifest goes first and its image after it. So what a
+crash leaves between the two is an image without a manifest, or with that of the image it took the place of,
+which names another version (docs/decisions/0019-uploads.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from imgstore.errors import ImgstoreError, ManifestError
+from imgstore.hashing import Hasher
+from imgstore.manifest import ALGORITHMS, CHUNK_SIZE, ChunkDigests, Manifest
+from imgstore.model import NO_CALL, Call, ObjectInfo, Part
+from imgstore.store import Copier, Source, Store, Upload, Uploader, Writer
+
+_ALGORITHM: Final = "sha256"
+# Seconds for taking back an image whose manifest could not be stored, though the caller's own may be over.
+_TIDY: Final = 10.0
+
+
+class Kept(Protocol):
+    """Manifests that come and go: those of `StoredManifests`."""
+
+    def find(self, key: str, call: Call) -> Manifest | None: ...
+    def check(self, key: str) -> None: ...
+    def keep(self, key: str, manifest: Manifest, call: Call) -> None: ...
+    def remove(self, key: str, call: Call) -> None: ...
+
+
+class Following:
+    """Has the manifests follow what becomes of the images of a store.
+
+    With `makes` each image that is stored gets one; otherwise what is left of the image before is removed.
+    """
+
+    def __init__(self, store: Store, manifests: Kept, *, makes: bool) -> None:
+        """Takes the store of the images, which is inside the layer."""
+        self.store = store
+        self.manifests = manifests
+        self.makes = makes
+
+    def check(self, key: str) -> None:
+        """Returns where `key` may be stored. Raises: as `StoredManifests.check`, if it is to have one."""
+        if self.makes:
+            self.manifests.check(key)
+
+    def stored(self, info: ObjectInfo, call: Call) -> None:
+        """Follows an image that was stored without its bytes passing here, in one piece and in order.
+
+        Its manifest is made of what the store gives. Raises: as `Store.get`, `StoredManifests.keep`.
+        """
+        if not self.makes:
+            self.manifests.remove(info.key, call)
+            return
+        with (
+            self.store.get(info.key, version=info.version, call=call) as stream,
+            new_hasher() as hasher,
+        ):
+            while count := stream.readinto(hasher.buffer()):
+                hasher.filled(count)
+            manifest = manifest_of(hasher, info)
+        self.manifests.keep(info.key, manifest, call)
+
+
+class VerifiedWriter:
+    """Takes the manifest along: it goes before its image does, and after its image was replaced.
+
+    So there may be an image without its manifest after a failure, never a manifest without its image. A
+    manifest that is to be made is of the bytes that the source gave; where it cannot be stored the put fails,
+    and its image is taken back, unless it took the place of another.
+    """
+
+    def __init__(
+        self, inner: Writer, following: Following, check: Callable[[str, str | None, Call], None]
+    ) -> None:
+        """Takes what raises where an image, in the version that is to be deleted, is not there."""
+        self._inner = inner
+        self._following = following
+        self._check = check
+
+    def put(
+        self,
+        key: str,
+        source: Source,
+        size: int | None = None,
+        *,
+        overwrite: bool = False,
+        digests: Mapping[str, str] | None = None,
+        call: Call = NO_CALL,
+    ) -> ObjectInfo:
+        following = self._following
+        if not following.makes:
+            info = self._inner.put(key, source, size, overwrite=overwrite, digests=digests, call=call)
+            following.manifests.remove(key, call)
+            return info
+        following.check(key)
+        with contextlib.closing(_hashed(source)) as hashed:
+            info = self._inner.put(key, hashed, size, overwrite=overwrite, digests=digests, call=call)
+            try:
+                following.manifests.keep(key, manifest_of(hashed.hasher, info), call)
+            except BaseException:
+                if not overwrite:
+                    self._take_back(info)
+                raise
+        return info
+
+    def delete(self, key: str, *, version: str | None = None, call: Call = NO_CALL) -> None:
+        self._check(key, version, call)
+        self._following.manifests.remove(key, call)
+        self._inner.delete(key, version=version, call=call)
+
+    def _take_back(self, info: ObjectInfo) -> None:
+        call = NO_CALL.within(_TIDY, clock=self._following.store.clock)
+        with contextlib.suppress(ImgstoreError):  # what went wrong before is what the caller hears of
+            self._inner.delete(info.key, version=info.version, call=call)
+
+
+class VerifiedUploader:
+    """Has a manifest made of each image that is complete, by reading it once: its parts came in any order."""
+
+    def __init__(self, inner: Uploader, following: Following) -> None:
+        self._inner = inner
+        self._following = following
+        self.limits = inner.limits
+
+    def begin(
+        self,
+        key: str,
+        size: int | None,
+        *,
+        digests: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        call: Call = NO_CALL,
+    ) -> str:
+        self._following.check(key)
+        return self._inner.begin(key, size, digests=digests, overwrite=overwrite, call=call)
+
+    def put_part(
+        self, token: str, number: int, offset: int, data: memoryview, *, call: Call = NO_CALL
+    ) -> Part:
+        return self._inner.put_part(token, number, offset, data, call=call)
+
+    def parts(self, token: str, *, call: Call = NO_CALL) -> Sequence[Part]:
+        return self._inner.parts(token, call=call)
+
+    def complete(self, token: str, parts: Sequence[Part], *, call: Call = NO_CALL) -> ObjectInfo:
+        info = self._inner.complete(token, parts, call=call)
+        self._following.stored(info, call)
+        return info
+
+    def abort(self, token: str, *, call: Call = NO_CALL) -> None:
+        self._inner.abort(token, call=call)
+
+    def uploads(self, older_than: float = 0.0, *, call: Call = NO_CALL) -> Iterator[Upload]:
+        return self._inner.uploads(older_than, call=call)
+
+
+class VerifiedCopier:
+    """Gives the copy the manifest of its source, if that is surely of what was copied."""
+
+    def __init__(self, inner: Copier, following: Following) -> None:
+        self._inner = inner
+        self._following = following
+
+    def copy(
+        self, source_key: str, target_key: str, *, overwrite: bool = False, call: Call = NO_CALL
+    ) -> ObjectInfo:
+        following = self._following
+        following.check(target_key)
+        manifest = self._of(source_key, call)
+        info = self._inner.copy(source_key, target_key, overwrite=overwrite, call=call)
+        if manifest is not None and manifest.size == info.size and self._is_still(source_key, manifest, call):
+            kept = replace(manifest, key=target_key, version=info.version)
+            following.manifests.keep(target_key, kept, call)
+        else:
+            following.stored(info, call)
+        return info
+
+    def _of(self, key: str, call: Call) -> Manifest | None:
+        """Gives the manifest of a source; none where it names no version, and so proves no copy of one."""
+        try:
+            manifest = self._following.manifests.find(key, call)
+        except ManifestError:
+            return None
+        return manifest if manifest is not None and manifest.version is not None else None
+
+    def _is_still(self, key: str, manifest: Manifest, call: Call) -> bool:
+        try:
+            return self._following.store.stat(key, call=call).version == manifest.version
+        except ImgstoreError:
+            return False
+
+
+def new_hasher() -> Hasher:
+    """Gives what a manifest is computed by."""
+    return Hasher((_ALGORITHM,), chunk=(_ALGORITHM, CHUNK_SIZE))
+
+
+def manifest_of(hasher: Hasher, info: ObjectInfo) -> Manifest:
+    """Gives the manifest of the image `info`, all bytes of which `hasher` has taken."""
+    found = hasher.finish()
+    chunks = ChunkDigests(found.chunks, ALGORITHMS[_ALGORITHM])
+    return Manifest(
+        found.size, CHUNK_SIZE, _ALGORITHM, chunks, found.whole, key=info.key, version=info.version
+    )
+
+
+class _Hashed:
+    """A source whose bytes are hashed as they are read; one that is rewound is hashed anew."""
+
+    def __init__(self, source: Any) -> None:  # whatever it can do besides reading
+        self._source = source
+        self.hasher = new_hasher()
+
+    def read(self, size: int, /) -> bytes:
+        data: bytes = self._source.read(size)
+        if data:
+            self.hasher.update(data)
+        return data
+
+    def seekable(self) -> bool:
+        """Tells whether a put that fails may be tried again (the resume layer asks)."""
+        seekable = getattr(self._source, "seekable", None)
+        return seekable is not None and bool(seekable())
+
+    def tell(self) -> int:
+        return int(self._source.tell())
+
+    def seek(self, offset: int, /) -> None:
+        """Goes back to where the put began."""
+        self._source.seek(offset)
+        self.close()
+        self.hasher = new_hasher()
+
+    def close(self) -> None:
+        """Ends the hashing; the source stays open."""
+        self.hasher.close()
+
+
+class _HashedSparse(_Hashed):
+    """The same of one that knows its holes."""
+
+    def hole(self) -> int:
+        count = int(self._source.hole())
+        self.hasher.skip(max(count, 0))
+        return count
+
+
+def _hashed(source: Source) -> _Hashed:
+    return _HashedSparse(source) if hasattr(source, "hole") else _Hashed(source)

@@ -1,0 +1,251 @@
+"""Manifests that are made of the images that are stored, and follow what becomes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pytest
+
+from imgstore.backends._intake import Digests, Intake
+from imgstore.backends.memory import MemoryStore
+from imgstore.errors import (
+    AlreadyExistsError,
+    ConnectionLostError,
+    ManifestError,
+    NotFoundError,
+    StorageIOError,
+    UnsafeLocationError,
+    UnsupportedError,
+)
+from imgstore.layers._manifests import SUFFIX, StoredManifests
+from imgstore.layers.resume import ResumeLayer
+from imgstore.layers.verify import VerifyLayer
+from imgstore.manifest import CHUNK_SIZE
+from imgstore.model import KEY_LIMIT, NO_CALL
+from tests.manifests import manifest_of
+
+IMAGE = bytes(range(256)) * 40
+OTHER = IMAGE[::-1]
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+def layer_of(store, *, manifests=None, **options):
+    kept = StoredManifests(manifests or store)
+    return VerifyLayer(store, kept, required=True, makes=True, hide="" if manifests else SUFFIX, **options)
+
+
+@pytest.fixture
+def layer(store):
+    return layer_of(store)
+
+
+def keys(store):
+    return [info.key for info in store.lister.list()]
+
+
+def read(store, key):
+    with store.get(key) as stream:
+        return stream.read()
+
+
+def uploaded(layer, key, data=IMAGE, **options):
+    uploader = layer.uploader
+    token = uploader.begin(key, len(data), **options)
+    half = len(data) // 2
+    parts = [
+        uploader.put_part(token, number, at, memoryview(data)[at:stop])
+        for number, at, stop in ((1, half, len(data)), (0, 0, half))
+    ]
+    return uploader.complete(token, sorted(parts, key=lambda part: part.number))
+
+
+def test_an_image_that_is_put_gets_a_manifest_that_names_its_version(store, layer):
+    info = layer.writer.put("disk", io.BytesIO(IMAGE), len(IMAGE))
+    assert keys(store) == ["disk", "disk" + SUFFIX]
+    found = StoredManifests(store).find("disk", NO_CALL)
+    whole = {"sha256": hashlib.sha256(IMAGE).hexdigest()}
+    assert found == manifest_of(IMAGE, CHUNK_SIZE, key="disk", version=info.version, digests=whole)
+    assert read(layer, "disk") == IMAGE
+
+
+class Holed:
+    """Data, a hole and data again."""
+
+    def __init__(self):
+        self.left = [IMAGE, 5000, IMAGE]
+
+    def hole(self):
+        return self.left.pop(0) if self.left and isinstance(self.left[0], int) else 0
+
+    def read(self, size):
+        return self.left.pop(0) if self.left else b""
+
+
+def test_holes_of_the_source_belong_to_the_digests(store, monkeypatch):
+    put, holes = store.writer.put, []
+
+    def asking(key, source, *args, **options):
+        pieces = [*Intake(source, None, Digests(None), store.clock, NO_CALL).pieces()]
+        holes.extend(each for each in pieces if isinstance(each, int))
+        data = b"".join(bytes(each) for each in pieces)
+        return put(key, io.BytesIO(data), *args, **options)
+
+    monkeypatch.setattr(store.writer, "put", asking)
+    layer = layer_of(store)
+    layer.writer.put("disk", Holed())
+    assert read(layer, "disk") == IMAGE + bytes(5000) + IMAGE
+    assert holes == [5000]
+
+
+def test_an_image_that_is_replaced_gets_another(store, layer):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    assert read(layer, "disk") == IMAGE
+    layer.writer.put("disk", io.BytesIO(OTHER), overwrite=True)
+    assert read(layer, "disk") == OTHER
+
+
+def test_manifests_in_a_store_of_their_own(store):
+    elsewhere = MemoryStore()
+    layer = layer_of(store, manifests=elsewhere)
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    assert (keys(store), keys(elsewhere)) == (["disk"], ["disk" + SUFFIX])
+    layer.writer.delete("disk")
+    assert keys(elsewhere) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_image_whose_manifest_cannot_be_stored_is_taken_back_unless_it_replaced_one(store, overwrite):
+    elsewhere = MemoryStore()
+    if overwrite:
+        store.writer.put("disk", io.BytesIO(OTHER))
+
+    class Full:
+        def put(self, *args, **options):
+            raise StorageIOError("no room")
+
+    elsewhere.writer = Full()
+    with pytest.raises(StorageIOError):
+        layer_of(store, manifests=elsewhere).writer.put("disk", io.BytesIO(IMAGE), overwrite=overwrite)
+    assert keys(store) == (["disk"] if overwrite else [])
+
+
+def test_what_could_have_no_manifest_is_refused_before_it_is_read(store):
+    source = io.BytesIO(IMAGE)
+    with pytest.raises(UnsafeLocationError, match="too long for a manifest"):
+        layer_of(store).writer.put("k" * KEY_LIMIT, source)
+    elsewhere = MemoryStore()
+    elsewhere.writer = None
+    layer = layer_of(store, manifests=elsewhere)
+    with pytest.raises(UnsupportedError, match="only read"):
+        layer.writer.put("disk", source)
+    with pytest.raises(UnsupportedError, match="only read"):
+        layer.uploader.begin("disk", 1)
+    assert source.tell() == 0
+    assert keys(store) == []
+
+
+def test_a_put_that_fails_leaves_the_manifest_that_is_there(store, layer):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    with pytest.raises(AlreadyExistsError):
+        layer.writer.put("disk", io.BytesIO(OTHER))
+    assert read(layer, "disk") == IMAGE
+
+
+def test_a_put_that_is_tried_again_is_hashed_from_its_start(store):
+    put, tries = store.writer.put, []
+
+    def breaking(key, source, *args, **options):
+        if tries.append(key) or len(tries) == 1:
+            source.read(1000)
+            raise ConnectionLostError("lost")
+        return put(key, source, *args, **options)
+
+    store.writer.put = breaking
+    layer = layer_of(ResumeLayer(store, jitter=lambda: 0.0))
+    source = io.BytesIO(b"head" + IMAGE)
+    source.seek(4)
+    layer.writer.put("disk", source)
+    assert read(layer, "disk") == IMAGE
+    assert tries[:2] == ["disk", "disk"]
+
+
+def test_an_upload_in_parts_gets_a_manifest_too(store, layer):
+    uploaded(layer, "disk")
+    assert read(layer, "disk") == IMAGE
+    uploaded(layer, "disk", OTHER, overwrite=True)
+    assert read(layer, "disk") == OTHER
+
+
+@pytest.mark.parametrize("way", ["put", "upload", "copy"])
+def test_where_none_is_made_that_of_the_image_before_goes(store, layer, way):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    store.writer.put("other", io.BytesIO(OTHER))
+    plain = VerifyLayer(store, StoredManifests(store))
+    if way == "put":
+        plain.writer.put("disk", io.BytesIO(OTHER), overwrite=True)
+    elif way == "upload":
+        uploaded(plain, "disk", OTHER, overwrite=True)
+    else:
+        plain.copier.copy("other", "disk", overwrite=True)
+    assert keys(store) == ["disk", "other"]
+    assert read(plain, "disk") == OTHER
+
+
+def test_a_copy_has_the_manifest_of_its_source_and_nothing_is_read_for_it(store, layer, monkeypatch):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    opened = []
+    monkeypatch.setattr(
+        store, "_open", lambda key, *args, of=store._open: (opened.append(key), of(key, *args))[1]
+    )
+    info = layer.copier.copy("disk", "copy")
+    assert opened in ([], ["disk" + SUFFIX])
+    kept = StoredManifests(store).find("copy", NO_CALL)
+    assert (kept.key, kept.version) == ("copy", info.version)
+    assert read(layer, "copy") == IMAGE
+
+
+@pytest.mark.parametrize("fault", ["none", "stale", "broken", "versionless"])
+def test_a_copy_of_what_nothing_proves_is_read_for_its_own(store, layer, fault):
+    info = layer.writer.put("disk", io.BytesIO(IMAGE))
+    kept = StoredManifests(store)
+    if fault == "none":
+        kept.remove("disk", NO_CALL)
+    elif fault == "broken":
+        store.writer.put("disk" + SUFFIX, io.BytesIO(b"<html>"), overwrite=True)
+    else:
+        version = None if fault == "versionless" else info.version + "x"
+        kept.keep("disk", manifest_of(OTHER, 1000, version=version), NO_CALL)
+    info = layer_of(store).copier.copy("disk", "copy")
+    assert read(layer, "copy") == IMAGE
+    assert StoredManifests(store).find("copy", NO_CALL).version == info.version
+
+
+def test_a_crash_between_image_and_manifest_shows_and_is_mended(store, layer):
+    """The second half never happens: first for a new image, then for one that replaces another."""
+    store.writer.put("disk", io.BytesIO(IMAGE))
+    with pytest.raises(ManifestError, match="there is no manifest"):
+        read(layer, "disk")
+    layer.writer.put("disk", io.BytesIO(IMAGE), overwrite=True)
+    store.writer.put("disk", io.BytesIO(OTHER), overwrite=True)
+    with pytest.raises(ManifestError, match="of another image"):
+        read(layer, "disk")
+    assert read(VerifyLayer(store, StoredManifests(store)), "disk") == OTHER
+    uploaded(layer, "disk", OTHER, overwrite=True)
+    assert read(layer, "disk") == OTHER
+
+
+def test_without_proving_images_are_read_as_they_are(store):
+    layer = VerifyLayer(store, StoredManifests(store), proves=False, makes=True, hide=SUFFIX)
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    store.writer.put("disk" + SUFFIX, io.BytesIO(b"<html>"), overwrite=True)
+    assert read(layer, "disk") == IMAGE
+    assert list(layer.extents.extents("disk"))
+    assert keys(layer) == ["disk"]
+    layer.writer.delete("disk")
+    with pytest.raises(NotFoundError):
+        store.stat("disk" + SUFFIX)
