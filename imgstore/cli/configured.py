@@ -43,13 +43,17 @@ def needed(
 def every(terminal: Terminal, settings: Mapping[str, Mapping[str, Any]] = {}) -> Iterator[Stores]:
     """Gives all stores; closed at the end. `settings` are those of layers, by store.
 
+    Those for a mirror, which has no layers, are its legs'.
+
     Raises: ConfigError.
     """
     from imgstore.config import load, open_stores
+    from imgstore.config.mirrors import read_from
 
     conf = load(terminal.config_file)
     for store_id, given in settings.items():
-        _set(conf, store_id, given)
+        for each in read_from(conf, store_id) if given else ():
+            _set(conf, each, given)
     with open_stores(conf, hide=terminal.hide) as stores:
         terminal.conf, terminal.stores = conf, frozenset(stores)
         yield stores

@@ -14,6 +14,8 @@ from imgstore.errors import ConfigError
 from imgstore.store import Store
 
 GROUP: Final = "imgstore.drivers"
+# What enabled_stores names in place of a driver where a store is made of others; no driver can be called so.
+MIRROR: Final = "mirror"
 
 
 def load(name: str) -> type[Store]:
@@ -60,8 +62,8 @@ def _remedy(name: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    installed = {point.name for point in entry_points(group=GROUP)}
-    listed = ", ".join(sorted(installed)) or "none"
+    installed = {point.name for point in entry_points(group=GROUP)} | {MIRROR}
+    listed = ", ".join(sorted(installed))
     return f"no driver of that name is installed{nearest(name, installed)}; there are: {listed}"
 
 

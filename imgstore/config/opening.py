@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from oslo_config import cfg
 
 from imgstore.clock import SYSTEM, Clock
 from imgstore.config import drivers
+from imgstore.config.enabled import default_store, enabled_stores
 from imgstore.config.files import Sections, check, read_files, stores_told
+from imgstore.config.mirrors import MirrorOptions
 from imgstore.config.options import DEFAULTS, MAIN, register_opts
 from imgstore.config.stores import Stores
 from imgstore.config.values import StoreOptions
 from imgstore.errors import ConfigError
+from imgstore.layers.mirror import Mirror
 from imgstore.model import Event
 from imgstore.retry import TokenBucket
 from imgstore.stack import build, verified
 from imgstore.store import Store
-
-# Fit for a section, for NAME:KEY on a command line, and for the label of a metric.
-_STORE_ID: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")
-# [store_defaults] is no store's section; http:KEY is more likely a URL that was typed wrong.
-_RESERVED: Final = frozenset({"defaults", "http", "https"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +60,13 @@ def open_stores(
     """
     files = read_files(conf)
     register_opts(conf)
-    plans = [*_plans(conf, files)]
+    enabled, preset = _enabled(conf, files)
+    plans = [*_plans(conf, files, enabled, preset)]
+    mirrors = [*_mirrors(conf, enabled)]
     known = {plan.options.group: plan.options.known for plan in plans}
+    known.update({each.group: each.known for each in mirrors})
     check(files, {**known, MAIN: set(conf[MAIN]), DEFAULTS: set(conf[DEFAULTS])})
-    default_id = _default_id(conf, [plan.store_id for plan in plans])
+    default_id = default_store(conf, enabled)
     buckets: dict[str, TokenBucket] = {}
     built: dict[str, Store] = {}
     try:
@@ -75,12 +75,14 @@ def open_stores(
                 built[plan.store_id] = _build(plan, buckets, clock, observe)
             if hide is not None:
                 hide(plan.secrets)
-        proven = {plan.store_id: _verified(plan, built, observe) for plan in plans}
+        stores = {plan.store_id: _verified(plan, built, enabled, observe) for plan in plans}
+        joined = {each.store_id: _joined(each, stores, enabled, clock, observe) for each in mirrors}
     except BaseException:
         with contextlib.suppress(Exception):
             Stores(built, {}, None).close()
         raise
-    return Stores(proven, {plan.store_id: plan.driver for plan in plans}, default_id)
+    stores.update(joined)
+    return Stores({store_id: stores[store_id] for store_id in enabled}, enabled, default_id)
 
 
 def _build(
@@ -96,7 +98,12 @@ def _build(
     return build(driver, settings, clock=clock, bucket=bucket, observe=observe)
 
 
-def _verified(plan: _Plan, built: Mapping[str, Store], observe: Callable[[Event], None] | None) -> Store:
+def _verified(
+    plan: _Plan,
+    built: Mapping[str, Store],
+    enabled: Mapping[str, str],
+    observe: Callable[[Event], None] | None,
+) -> Store:
     """Gives the store with its manifests, if those are in another one. Raises: ConfigError."""
     store = built[plan.store_id]
     settings = plan.options.layers()
@@ -104,64 +111,64 @@ def _verified(plan: _Plan, built: Mapping[str, Store], observe: Callable[[Event]
     if named is None:
         return store
     with _naming(plan.store_id, plan.driver):
-        if named not in built:
+        if named not in enabled:
             raise ConfigError(
                 f"manifest_store is {named!r}, which is not enabled{drivers.nearest(named, built)}"
             )
+        if named not in built:
+            raise ConfigError(f"manifest_store is {named!r}, a mirror; a store that it joins would do")
         beside = named == plan.store_id
         return verified(store, settings, manifests=None if beside else built[named], observe=observe)
 
 
-def _plans(conf: cfg.ConfigOpts, files: Mapping[str, Sections]) -> Iterator[_Plan]:
-    enabled = _enabled(conf)
-    preset: Mapping[str, Any] = {}
-    if not enabled:
-        if told := stores_told(files):
-            raise ConfigError(
-                f"there is a section [{told[0]}], but enabled_stores in [{MAIN}] names no store; "
-                f"it takes {told[0].removeprefix('store_')}:DRIVER"
-            )
-        enabled, preset = {"local": "filesystem"}, _embedded()
-    for store_id, driver in enabled.items():
-        with _naming(store_id, driver):
-            make = drivers.load(driver)
-            options = StoreOptions(conf, files, store_id, make.OPTIONS)
-        yield _Plan(store_id, driver, make, options, preset=preset)
+def _joined(
+    mirror: MirrorOptions,
+    stores: Mapping[str, Store],
+    enabled: Mapping[str, str],
+    clock: Clock,
+    observe: Callable[[Event], None] | None,
+) -> Store:
+    """Gives a mirror of some of the `stores`, which it does not close: they are in use by their own names."""
+    with _naming(mirror.store_id, drivers.MIRROR):
+        joined = Mirror(mirror.legs(stores, enabled), clock=clock, observe=observe, borrowed=True)
+    joined.store_id = mirror.store_id
+    return joined
 
 
-def _enabled(conf: cfg.ConfigOpts) -> dict[str, str]:
-    """Reads `enabled_stores`. Raises: ConfigError for what is no NAME:DRIVER, and for a name given twice."""
-    found: dict[str, str] = {}
-    for entry in conf[MAIN].enabled_stores:
-        store_id, colon, driver = (part.strip() for part in entry.partition(":"))
-        if not colon or not driver:
-            raise ConfigError(f"enabled_stores in [{MAIN}] has {entry!r}; NAME:DRIVER would do")
-        if not _STORE_ID.fullmatch(store_id):
-            raise ConfigError(
-                f"enabled_stores in [{MAIN}]: {store_id!r} is no name for a store; it takes 1 to 64"
-                " characters of a-z, 0-9, _ and -, and does not begin with a hyphen"
-            )
-        if store_id in _RESERVED:
-            raise ConfigError(
-                f"enabled_stores in [{MAIN}]: no store can be named {store_id!r}, which means something else;"
-                f" {store_id}_store would do"
-            )
-        if store_id in found:
-            raise ConfigError(f"enabled_stores in [{MAIN}] names {store_id!r} twice; one name is one store")
-        found[store_id] = driver
-    return found
+def _enabled(
+    conf: cfg.ConfigOpts, files: Mapping[str, Sections]
+) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+    """Gives the driver of each store by its name, and what goes before the defaults of their options.
 
-
-def _default_id(conf: cfg.ConfigOpts, enabled: list[str]) -> str | None:
-    named: str | None = conf[MAIN].default_store
-    if named is None:
-        return enabled[0] if len(enabled) == 1 else None
-    if named not in enabled:
+    Raises: ConfigError where none is enabled and one seems to be meant.
+    """
+    if enabled := enabled_stores(conf):
+        return enabled, {}
+    if told := stores_told(files):
         raise ConfigError(
-            f"default_store in [{MAIN}] is {named!r}, which is not enabled{drivers.nearest(named, enabled)};"
-            f" there are: {', '.join(enabled)}"
+            f"there is a section [{told[0]}], but enabled_stores in [{MAIN}] names no store; "
+            f"it takes {told[0].removeprefix('store_')}:DRIVER"
         )
-    return named
+    return {"local": "filesystem"}, _embedded()
+
+
+def _plans(
+    conf: cfg.ConfigOpts, files: Mapping[str, Sections], enabled: Mapping[str, str], preset: Mapping[str, Any]
+) -> Iterator[_Plan]:
+    for store_id, driver in enabled.items():
+        if driver != drivers.MIRROR:
+            with _naming(store_id, driver):
+                make = drivers.load(driver)
+                options = StoreOptions(conf, files, store_id, make.OPTIONS)
+            yield _Plan(store_id, driver, make, options, preset=preset)
+
+
+def _mirrors(conf: cfg.ConfigOpts, enabled: Mapping[str, str]) -> Iterator[MirrorOptions]:
+    for store_id, driver in enabled.items():
+        if driver == drivers.MIRROR:
+            with _naming(store_id, driver):
+                options = MirrorOptions(conf, store_id)
+            yield options
 
 
 def _embedded() -> dict[str, Any]:

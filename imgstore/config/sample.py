@@ -8,6 +8,7 @@ from typing import Final
 from oslo_config import cfg
 
 from imgstore.config import drivers
+from imgstore.config.mirrors import LEGS
 from imgstore.config.options import DEFAULTS, LAYER_OPTIONS, MAIN, MAIN_OPTIONS, group_of
 from imgstore.config.values import secret_files
 
@@ -20,6 +21,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "s3": "cold",
     "swift": "objects",
 }
+_MIRROR_EXAMPLE: Final = "either"
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
@@ -39,4 +41,9 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
             f"{store_id}:{driver}.",
         )
         sections.append((group, [*options, *secret_files(options)]))
-    return sections
+    mirror = cfg.OptGroup(
+        group_of(_MIRROR_EXAMPLE),
+        help="A mirror: stores that hold the same images, as one store that is read from. enabled_stores "
+        f"names it as {_MIRROR_EXAMPLE}:{drivers.MIRROR}.",
+    )
+    return [*sections, (mirror, [LEGS])]

@@ -59,11 +59,11 @@ class StoreOptions:
         if taken := sorted(LAYER_NAMES & self._options.keys()):
             raise ConfigError(f"its option {taken[0]!r} has the name of a setting that every store has")
         for option in [*self._options.values(), *self._extra.values()]:
-            self._register(_optional(option), self.group)
+            register(conf, _optional(option), self.group)
             # Two drivers may differ about an option of one name: here it is text, for each to read.
-            self._register(cfg.MultiStrOpt(option.dest, secret=True), DEFAULTS)
+            register(conf, cfg.MultiStrOpt(option.dest, secret=True), DEFAULTS)
         for option in LAYER_OPTIONS:
-            self._register(option, self.group)
+            register(conf, option, self.group)
 
     @property
     def known(self) -> set[str]:
@@ -152,13 +152,18 @@ class StoreOptions:
         at = where(self._files, group, name)
         raise ConfigError(f"the option {name!r} in [{group}]{at} is not valid{why}")
 
-    def _register(self, option: cfg.Opt, group: str) -> None:
-        try:
-            self._conf.register_opt(option, group)
-        except cfg.DuplicateOptError:
-            raise ConfigError(
-                f"this program has given the option {option.dest!r} in [{group}] another meaning"
-            ) from None
+
+def register(conf: cfg.ConfigOpts, option: cfg.Opt, group: str) -> None:
+    """Registers an option of a store's section.
+
+    Raises: ConfigError where it has another meaning in `conf`.
+    """
+    try:
+        conf.register_opt(option, group)
+    except cfg.DuplicateOptError:
+        raise ConfigError(
+            f"this program has given the option {option.dest!r} in [{group}] another meaning"
+        ) from None
 
 
 @functools.cache  # one for each, since oslo.config notes in it what it has warned of, and compares that
