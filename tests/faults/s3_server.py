@@ -8,22 +8,18 @@ million requests, it does when it is told to.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import itertools
 import re
-import socket
-import struct
-import threading
 import time
 import zlib
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
+
+from tests.faults.service import Service, ServiceHandler
 
 MIN_PART = 5 << 20
 MAX_PARTS = 10_000
@@ -96,7 +92,7 @@ class RefusedError(Exception):
         self.code = code
 
 
-class S3Server:
+class S3Server(Service):
     """One bucket on a port of 127.0.0.1, from `start` to `stop`.
 
     `log` has (operation, key) of each request, `sent` the bytes of each body that was received. `checks` and
@@ -107,6 +103,7 @@ class S3Server:
     access_key = "AKIAFAKE"
 
     def __init__(self, *, secret="", versioned=False, checks=True, conditional=True, md5_etags=True):
+        super().__init__()
         self.secret = secret
         self.versioned, self.checks, self.conditional = versioned, checks, conditional
         self.md5_etags = md5_etags
@@ -119,35 +116,8 @@ class S3Server:
         self.page = 1000
         self.ranges = True
         self.heeds_ids = True
-        self.log: list[tuple[str, str]] = []
-        self.sent: Counter[str] = Counter()
         self.before = lambda operation, key: None
-        self.lock = threading.RLock()
-        self.ended = threading.Event()
         self._faults: dict[str, deque[Fault | None]] = {}
-        self._numbers = itertools.count(1)
-        self._sockets: set[socket.socket] = set()
-
-    def start(self):
-        served = self
-
-        class Handler(_Handler):
-            server_side = served
-
-        self._http = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-        return self
-
-    def stop(self):
-        self.ended.set()
-        self._http.shutdown()
-        for each in list(self._sockets):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        self._http.server_close()
-        self._thread.join()
 
     def script(self, operation, *faults):
         """Has the next requests of `operation` meet these faults; None is none."""
@@ -161,7 +131,7 @@ class S3Server:
     def put(self, key, data, metadata=(), etag=None):
         with self.lock:
             digest = hashlib.md5(data).hexdigest()
-            number = next(self._numbers)
+            number = next(self.numbers)
             tag = etag or (digest if self.md5_etags else f"{digest[:30]}{number:04}-k")
             found = Object(data, f'"{tag}"', dict(metadata), f"v{number}" if self.versioned else "null")
             kept = self.objects.get(key, []) if self.versioned else []
@@ -192,15 +162,6 @@ class S3Server:
         return sum(each == operation for each, _ in self.log)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
-    request_queue_size = 64
-
-    def handle_error(self, request, client_address):
-        pass  # a connection that a test cut
-
-
 def operation_of(method, key, query, headers):
     if not key:
         names = {"GET": "ListObjectsV2", "PUT": "CreateBucket", "HEAD": "HeadBucket"}
@@ -215,24 +176,11 @@ def operation_of(method, key, query, headers):
     return {"PUT": put, "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}[method]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_side: S3Server
-    disable_nagle_algorithm = True
-
-    def setup(self):
-        super().setup()
-        self.server_side._sockets.add(self.connection)
-
-    def finish(self):
-        self.server_side._sockets.discard(self.connection)
-        super().finish()
-
-    def log_message(self, *_):
-        pass
+class _Handler(ServiceHandler):
+    service: S3Server
 
     def do_GET(self):
-        s3, url = self.server_side, urlsplit(self.path)
+        s3, url = self.service, urlsplit(self.path)
         self.query = dict(parse_qsl(url.query, keep_blank_values=True))
         bucket, _, self.key = unquote(url.path).removeprefix("/").partition("/")
         operation = operation_of(self.command, self.key, self.query, self.headers)
@@ -242,13 +190,13 @@ class _Handler(BaseHTTPRequestHandler):
         s3.before(operation, self.key)
         fault = s3.fault(operation)
         if fault.reset:
-            self._reset()
+            self.reset()
             return
         if fault.flip:
             body = bytes([body[0] ^ 1]) + body[1:]
         status, fields, reply = self._done(fault, bucket, operation, body)
         if fault.lose:
-            self._reset()
+            self.reset()
             return
         if fault.body is not None:
             status, fields, reply = 200, {}, fault.body
@@ -257,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
 
     def _done(self, fault, bucket, operation, body):
-        s3 = self.server_side
+        s3 = self.service
         with s3.lock:
             try:
                 if fault.refuse:
@@ -275,19 +223,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status, fields, reply, fault):
         self.send_response(status)
-        for name, value in {"x-amz-request-id": f"R{len(self.server_side.log)}", **fields}.items():
+        for name, value in {"x-amz-request-id": f"R{len(self.service.log)}", **fields}.items():
             self.send_header(name, value)
         if status != 204 and "Content-Length" not in fields:
             self.send_header("Content-Length", str(len(reply)))
         if fault.stall and self.command == "HEAD":
-            self.server_side.ended.wait()
+            self.service.ended.wait()
         if not (fault.stall and len(reply) < 2):
             self.end_headers()
         if self.command == "HEAD":
             return
         if fault.stall:
             self.wfile.write(reply[: len(reply) // 2])
-            self.server_side.ended.wait()
+            self.service.ended.wait()
             return
         if fault.cut is not None:
             self.wfile.write(reply[: fault.cut])
@@ -296,15 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply)
         return
 
-    def _reset(self):
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.shutdown(socket.SHUT_RD)
-        self.connection.close()
-
     def _admit(self, operation):
-        s3 = self.server_side
+        s3 = self.service
         found = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization") or "")
         if found is None:
             raise RefusedError("AccessDenied")
@@ -316,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError("AccessDenied")
 
     def _check_body(self, body):
-        if not self.server_side.checks:
+        if not self.service.checks:
             return
         md5, crc = self.headers.get("Content-MD5"), self.headers.get("x-amz-checksum-crc32")
         if md5 is not None and md5 != base64.b64encode(hashlib.md5(body).digest()).decode():
@@ -325,15 +266,15 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError("BadDigest")
 
     def _check_room(self, body):
-        s3 = self.server_side
+        s3 = self.service
         used = sum(len(each.data) for kept in s3.objects.values() for each in kept if each)
         used += sum(len(data) for each in s3.uploads.values() for data, *_ in each.parts.values())
         if s3.room is not None and used + len(body) > s3.room:
             raise RefusedError("QuotaExceeded")
 
     def _check_condition(self):
-        found = self.server_side.current(self.key)
-        if not self.server_side.conditional:
+        found = self.service.current(self.key)
+        if not self.service.conditional:
             return
         if self.headers.get("If-None-Match") == "*" and found is not None:
             raise RefusedError("PreconditionFailed")
@@ -344,28 +285,28 @@ class _Handler(BaseHTTPRequestHandler):
         return {name: value for name, value in self.headers.items() if name.lower().startswith("x-amz-meta-")}
 
     def _found(self):
-        wanted = self.query.get("versionId") if self.server_side.heeds_ids else None
+        wanted = self.query.get("versionId") if self.service.heeds_ids else None
         if wanted is None:
-            found = self.server_side.current(self.key)
+            found = self.service.current(self.key)
         else:
-            kept = self.server_side.objects.get(self.key, [])
+            kept = self.service.objects.get(self.key, [])
             found = next((each for each in kept if each and each.version == wanted), None)
             if found is None:
                 raise RefusedError("NoSuchVersion")
         if found is None:
             raise RefusedError("NoSuchKey")
-        if self.server_side.conditional and self.headers.get("If-Match") not in {None, found.etag}:
+        if self.service.conditional and self.headers.get("If-Match") not in {None, found.etag}:
             raise RefusedError("PreconditionFailed")
         return found
 
     def _fields(self, found):
         fields = {"ETag": found.etag, "Last-Modified": formatdate(found.modified, usegmt=True)}
-        if self.server_side.versioned:
+        if self.service.versioned:
             fields["x-amz-version-id"] = found.version
         return {**fields, **found.metadata}
 
     def CreateBucket(self, _):
-        self.server_side.made = True
+        self.service.made = True
         return 200, {}, b""
 
     def HeadBucket(self, _):
@@ -378,7 +319,7 @@ class _Handler(BaseHTTPRequestHandler):
     def GetObject(self, _):
         found = self._found()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if wanted is None or not self.server_side.ranges:
+        if wanted is None or not self.service.ranges:
             return 200, self._fields(found), found.data
         size, start = len(found.data), int(wanted[1])
         if start >= size:
@@ -391,17 +332,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_body(body)
         self._check_condition()
         self._check_room(body)
-        found = self.server_side.put(self.key, body, self._metadata())
+        found = self.service.put(self.key, body, self._metadata())
         fields = self._fields(found)
         return 200, {"ETag": fields["ETag"], **_only(fields, "x-amz-version-id")}, b""
 
     def CopyObject(self, _):
-        source = self.server_side.current(self._source())
+        source = self.service.current(self._source())
         if source is None:
             raise RefusedError("NoSuchKey")
         if self.headers.get("x-amz-copy-source-if-match") not in {None, source.etag}:
             raise RefusedError("PreconditionFailed")
-        found = self.server_side.put(self.key, source.data, self._metadata())
+        found = self.service.put(self.key, source.data, self._metadata())
         return 200, {}, _xml("CopyObjectResult", f"<ETag>{escape(found.etag)}</ETag>")
 
     def _source(self):
@@ -409,13 +350,13 @@ class _Handler(BaseHTTPRequestHandler):
         return name.partition("/")[2]
 
     def DeleteObject(self, _):
-        if self.server_side.current(self.key) is not None:
+        if self.service.current(self.key) is not None:
             self._check_condition()
-        self.server_side.remove(self.key)
+        self.service.remove(self.key)
         return 204, {}, b""
 
     def ListObjectsV2(self, _):
-        s3, prefix = self.server_side, self.query.get("prefix", "")
+        s3, prefix = self.service, self.query.get("prefix", "")
         after = self.query.get("continuation-token", "")
         keys = sorted(
             (key for key in s3.objects if key.startswith(prefix) and s3.current(key)), key=str.encode
@@ -433,13 +374,13 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, _xml("ListBucketResult", f"{told}<EncodingType>url</EncodingType>")
 
     def CreateMultipartUpload(self, _):
-        upload_id = f"U{next(self.server_side._numbers)}"
-        self.server_side.uploads[upload_id] = Pending(self.key, self._metadata())
+        upload_id = f"U{next(self.service.numbers)}"
+        self.service.uploads[upload_id] = Pending(self.key, self._metadata())
         told = f"<Key>{escape(self.key)}</Key><UploadId>{upload_id}</UploadId>"
         return 200, {}, _xml("InitiateMultipartUploadResult", told)
 
     def _upload(self):
-        found = self.server_side.uploads.get(self.query["uploadId"])
+        found = self.service.uploads.get(self.query["uploadId"])
         if found is None or found.key != self.key:
             raise RefusedError("NoSuchUpload")
         return found
@@ -453,22 +394,22 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, self._stored(pending, number, body), b""
 
     def UploadPartCopy(self, _):
-        pending, source = self._upload(), self.server_side.current(self._source())
+        pending, source = self._upload(), self.service.current(self._source())
         first, last = map(int, re.findall(r"\d+", self.headers["x-amz-copy-source-range"]))
         fields = self._stored(pending, int(self.query["partNumber"]), source.data[first : last + 1])
         return 200, {}, _xml("CopyPartResult", f"<ETag>{escape(fields['ETag'])}</ETag>")
 
     def _stored(self, pending, number, body):
         digest = hashlib.md5(body).hexdigest()
-        tag = f'"{digest if self.server_side.md5_etags else digest[:30] + "-k"}"'
+        tag = f'"{digest if self.service.md5_etags else digest[:30] + "-k"}"'
         pending.parts[number] = body, tag
         fields = {"ETag": tag}
-        if self.server_side.checks and "x-amz-checksum-crc32" in self.headers:
+        if self.service.checks and "x-amz-checksum-crc32" in self.headers:
             fields["x-amz-checksum-crc32"] = _crc(body)
         return fields
 
     def ListParts(self, _):
-        s3, pending = self.server_side, self._upload()
+        s3, pending = self.service, self._upload()
         numbers = sorted(
             each for each in pending.parts if each > int(self.query.get("part-number-marker", 0))
         )
@@ -485,7 +426,7 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, {}, _xml("ListPartsResult", told)
 
     def CompleteMultipartUpload(self, body):
-        s3, pending = self.server_side, self._upload()
+        s3, pending = self.service, self._upload()
         root = ET.fromstring(body)
         given = [
             (int(each.findtext("{*}PartNumber")), each.findtext("{*}ETag"))
@@ -512,7 +453,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def AbortMultipartUpload(self, _):
         self._upload()
-        del self.server_side.uploads[self.query["uploadId"]]
+        del self.service.uploads[self.query["uploadId"]]
         return 204, {}, b""
 
     def ListMultipartUploads(self, _):
@@ -520,7 +461,7 @@ class _Handler(BaseHTTPRequestHandler):
         told = "".join(
             f"<Upload><Key>{quote(each.key)}</Key><UploadId>{upload_id}</UploadId>"
             f"<Initiated>{_iso(each.started)}</Initiated></Upload>"
-            for upload_id, each in self.server_side.uploads.items()
+            for upload_id, each in self.service.uploads.items()
             if each.key.startswith(prefix)
         )
         return 200, {}, _xml("ListMultipartUploadsResult", f"{told}<EncodingType>url</EncodingType>")
@@ -540,3 +481,6 @@ def _only(fields, name):
 
 def _xml(root, told):
     return f'<?xml version="1.0" encoding="UTF-8"?><{root}>{told}</{root}>'.encode()
+
+
+S3Server.handler = _Handler

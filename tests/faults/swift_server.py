@@ -3,24 +3,19 @@
 It shares no code with the driver. Listings can lag, tokens end, and any single request can go wrong.
 """
 
-# ruff: noqa: N815  # http.server's names
+# ruff: noqa: N802, N815  # http.server's names
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import json
 import re
-import socket
-import struct
-import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tests.faults.service import Service, ServiceHandler
 
 ACCOUNT = "/v1/AUTH_test"
 
@@ -61,7 +56,7 @@ class Refused(Exception):  # noqa: N818  # a reply, not a failure
         self.status, self.body, self.fields = status, body, dict(fields)
 
 
-class SwiftServer:
+class SwiftServer(Service):
     """One account on a port of 127.0.0.1, from `start` to `stop`.
 
     `log` has (method, path, query) of each request, `sent` the bytes of each object that was received.
@@ -72,6 +67,7 @@ class SwiftServer:
     def __init__(
         self, *, secret="", segments=1000, page=10_000, conditional=True, manifests=True, refuses=False
     ):
+        super().__init__()
         self.secret = secret
         self.info = {"slo": {"max_manifest_segments": segments, "min_segment_size": 1}}
         self.page = page
@@ -84,36 +80,9 @@ class SwiftServer:
         self.room: int | None = None
         self.denied: set[tuple[str, str]] = set()
         self.frozen: dict[str, dict[str, Object]] | None = None
-        self.log: list[tuple[str, str, str]] = []
-        self.sent: Counter[str] = Counter()
         self.before = lambda method, path: None
         self.numbered: dict[int, Fault] = {}
         self.paths: list[tuple[str, str, Fault]] = []
-        self.lock = threading.RLock()
-        self.ended = threading.Event()
-        self._numbers = itertools.count(1)
-        self._sockets: set[socket.socket] = set()
-
-    def start(self):
-        served = self
-
-        class Handler(_Handler):
-            swift = served
-
-        self._http = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-        return self
-
-    def stop(self):
-        self.ended.set()
-        self._http.shutdown()
-        for each in list(self._sockets):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        self._http.server_close()
-        self._thread.join()
 
     def script(self, method, pattern, fault):
         self.paths.append((method, pattern, fault))
@@ -126,7 +95,7 @@ class SwiftServer:
             return found
 
     def stamp(self):
-        return int(time.time()) + next(self._numbers) / 100_000
+        return int(time.time()) + next(self.numbers) / 100_000
 
     def forget_tokens(self):
         self.tokens.clear()
@@ -162,33 +131,11 @@ class SwiftServer:
         return Fault()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False
-    block_on_close = True
-    request_queue_size = 64
-
-    def handle_error(self, request, client_address):
-        pass  # a connection that a test cut
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    swift: SwiftServer
-    disable_nagle_algorithm = True
-
-    def setup(self):
-        super().setup()
-        self.swift._sockets.add(self.connection)
-
-    def finish(self):
-        self.swift._sockets.discard(self.connection)
-        super().finish()
-
-    def log_message(self, *_):
-        pass
+class _Handler(ServiceHandler):
+    service: SwiftServer
 
     def do_GET(self):
-        swift, url = self.swift, urlsplit(self.path)
+        swift, url = self.service, urlsplit(self.path)
         self.query = dict(parse_qsl(url.query, keep_blank_values=True))
         path = unquote(url.path)
         with swift.lock:
@@ -196,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             swift.log.append((self.command, path, url.query))
         fault = swift.fault(number, self.command, path)
         if fault.reset:
-            return self._reset()
+            return self.reset()
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         swift.sent[path] += len(body)
         swift.before(self.command, path)
@@ -213,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refusal:
             status, fields, reply = refusal.status, refusal.fields, refusal.body
         if fault.lose:
-            return self._reset()
+            return self.reset()
         if fault.done:
             status, reply = fault.status, b""
         return self._answer(status, fields, reply, fault)
@@ -223,56 +170,49 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status, fields, reply, fault):
         broken = fields.pop("broken", False)
         self.send_response(status)
-        for name, value in {"X-Trans-Id": f"tx{len(self.swift.log)}", **fields}.items():
+        for name, value in {"X-Trans-Id": f"tx{len(self.service.log)}", **fields}.items():
             self.send_header(name, value)
         if status != 204 and "Content-Length" not in fields:
             self.send_header("Content-Length", str(len(reply)))
         if fault.stall and len(reply) < 2:
-            self.swift.ended.wait()
+            self.service.ended.wait()
             return
         self.end_headers()
         if self.command == "HEAD":
             return
         if fault.stall:
             self.wfile.write(reply[: len(reply) // 2])
-            self.swift.ended.wait()
+            self.service.ended.wait()
         elif fault.cut is not None:
             self.wfile.write(reply[: fault.cut])
-            self._reset()
+            self.reset()
         else:
             self.wfile.write(reply)
             if broken:
-                self._reset()
+                self.reset()
         return
-
-    def _reset(self):
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.shutdown(socket.SHUT_RD)
-        self.connection.close()
 
     def _done(self, path, body, *, checked):
         if path == "/auth/v1.0":
             return self._log_in()
         if path == "/info":
-            return 200, {}, json.dumps(self.swift.info).encode()
-        if self.headers.get("X-Auth-Token") not in self.swift.tokens:
+            return 200, {}, json.dumps(self.service.info).encode()
+        if self.headers.get("X-Auth-Token") not in self.service.tokens:
             raise Refused(401)
         assert path.startswith(ACCOUNT), path
         container, _, key = path[len(ACCOUNT) :].lstrip("/").partition("/")
-        if (self.command, container) in self.swift.denied:
+        if (self.command, container) in self.service.denied:
             raise Refused(403)
         if not container:
             return self._account()
         if not key:
             return self._container(container)
-        if container not in self.swift.containers:
+        if container not in self.service.containers:
             raise Refused(404)
         return getattr(self, f"_{self.command.lower()}")(container, key, body, checked)
 
     def _log_in(self):
-        swift = self.swift
+        swift = self.service
         if (self.headers["X-Auth-User"], self.headers["X-Auth-Key"]) != ("test:tester", swift.secret):
             raise Refused(401)
         swift.logins += 1
@@ -286,18 +226,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _account(self):
         if self.command == "HEAD":
             return 204, {}, b""
-        listed = [{"name": name} for name in sorted(self.swift.containers)]
+        listed = [{"name": name} for name in sorted(self.service.containers)]
         return self._page(listed)
 
     def _container(self, container):
-        held = self.swift.containers
+        held = self.service.containers
         if self.command == "PUT":
             held.setdefault(container, {})
             return 201, {}, b""
         if container not in held:
             raise Refused(404)
         if self.command == "GET":
-            shown = held[container] if self.swift.frozen is None else self.swift.frozen.get(container, {})
+            shown = held[container] if self.service.frozen is None else self.service.frozen.get(container, {})
             return self._page([_entry(name, shown[name]) for name in sorted(shown, key=str.encode)])
         if self.command == "DELETE":
             if held[container]:
@@ -312,11 +252,11 @@ class _Handler(BaseHTTPRequestHandler):
             for each in listed
             if each["name"].startswith(prefix) and each["name"].encode() > marker.encode()
         ]
-        most = min(int(self.query.get("limit", self.swift.page)), self.swift.page)
+        most = min(int(self.query.get("limit", self.service.page)), self.service.page)
         return 200, {"Content-Type": "application/json; charset=utf-8"}, json.dumps(found[:most]).encode()
 
     def _put(self, container, key, body, checked):
-        swift, objects = self.swift, self.swift.containers[container]
+        swift, objects = self.service, self.service.containers[container]
         if swift.conditional and self.headers.get("If-None-Match") == "*" and key in objects:
             raise Refused(412)
         used = sum(len(each.data) for held in swift.containers.values() for each in held.values())
@@ -339,7 +279,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _checked_manifest(self, slo):
         wrong = []
-        if len(slo) > self.swift.info["slo"]["max_manifest_segments"]:
+        if len(slo) > self.service.info["slo"]["max_manifest_segments"]:
             raise Refused(413)
         for each in slo:
             found = self._segment(each["path"])
@@ -351,10 +291,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _segment(self, path):
         container, _, name = path.lstrip("/").partition("/")
-        return self.swift.containers.get(container, {}).get(name)
+        return self.service.containers.get(container, {}).get(name)
 
     def _found(self, container, key):
-        found = self.swift.containers[container].get(key)
+        found = self.service.containers[container].get(key)
         if found is None:
             raise Refused(404)
         return found
@@ -377,7 +317,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The bytes of an object, and whether they break off there."""
         if found.dlo:
             container, _, prefix = found.dlo.partition("/")
-            held = self.swift.containers.get(container, {})
+            held = self.service.containers.get(container, {})
             return b"".join(held[name].data for name in sorted(held) if name.startswith(prefix)), False
         if found.slo is None:
             return found.data, False
@@ -403,15 +343,15 @@ class _Handler(BaseHTTPRequestHandler):
                 {"name": each["path"], "bytes": each["size_bytes"], "hash": each["etag"]}
                 for each in found.slo
             ]
-            return 200, {}, json.dumps(told).encode() if self.swift.manifests else b""
+            return 200, {}, json.dumps(told).encode() if self.service.manifests else b""
         wanted = self.headers.get("If-Match")
-        refused = wanted and found.slo is not None and self.swift.refuses
+        refused = wanted and found.slo is not None and self.service.refuses
         if refused or (wanted and wanted.strip('"') != found.etag):
             raise Refused(412)
         data, broken = self._whole(found)
         size = len(data) if found.slo is None else sum(each["size_bytes"] for each in found.slo)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if asked is None or not self.swift.ranges:
+        if asked is None or not self.service.ranges:
             return 200, {**self._fields(found), "Content-Length": str(size), "broken": broken}, data
         start = int(asked[1])
         if start >= size:
@@ -432,13 +372,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _delete(self, container, key, body, checked):
         self._found(container, key)
-        del self.swift.containers[container][key]
+        del self.service.containers[container][key]
         return 204, {}, b""
 
     def _copy(self, container, key, body, checked):
         found = self._found(container, key)
         place, _, name = unquote(self.headers["Destination"]).lstrip("/").partition("/")
-        self.swift.put(place, name, found.data)
+        self.service.put(place, name, found.data)
         return 201, {}, b""
 
 
@@ -451,3 +391,6 @@ def _entry(name, found):
         "hash": found.etag,
         "last_modified": f"{when}.{int(found.stamp % 1 * 1_000_000):06}",
     }
+
+
+SwiftServer.handler = _Handler
