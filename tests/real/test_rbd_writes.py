@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import pytest
 
-from imgstore.backends.rbd import names
+from imgstore.backends.rbd import draft, names
 from imgstore.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -26,6 +27,7 @@ from imgstore.errors import (
     StorageIOError,
     TimedOutError,
     UnsafeLocationError,
+    UploadLostError,
 )
 from imgstore.model import Part
 from tests.real.conftest import Ceph
@@ -353,6 +355,24 @@ def test_a_replacement_that_was_cut_short_loses_nothing(rbd_ceph, key):
         assert not left(store)
 
 
+def test_what_a_replacement_left_does_not_come_back(rbd_ceph, key):
+    """Killed when the new image had its name, and the old one not yet lost its own: a delete removes both."""
+    with driver(rbd_ceph) as store:
+        store.writer.put(key, io.BytesIO(b"old"))
+        with session_of(store) as session:
+            image = session.open(names.name_of(key), writable=True)
+            image.metadata_set("imgstore.key", key)
+            session.close(image)
+            session.rbd.rename(session.pool, names.name_of(key), names.replaced(key))
+            store.writer.put(f"{key}-new", io.BytesIO(b"new"))
+            session.rbd.rename(session.pool, names.name_of(f"{key}-new"), names.name_of(key))
+        assert whole(store, key) == b"new"
+        store.writer.delete(key)
+        with pytest.raises(NotFoundError):
+            store.stat(key)
+        assert not left(store)
+
+
 def test_readers_find_the_old_or_the_new_at_every_moment(rbd_ceph, key):
     with driver(rbd_ceph) as store, driver(rbd_ceph) as reader:
         store.writer.put(key, io.BytesIO(bytes([0]) * 1000))
@@ -397,6 +417,79 @@ def test_a_rename_that_was_cut_short_is_completed(rbd_ceph, key, step):
         assert not left(store)
         with session_of(store) as session:
             assert draft not in session.rbd.list(session.pool)
+
+
+@pytest.mark.parametrize("name", [names.gone, names.draft], ids=["delete", "put"])
+def test_a_second_name_that_a_rename_left_takes_no_key(rbd_ceph, key, name):
+    """Cut short by a kill, it leaves an object `rbd_id.KEY` that outlives its image."""
+    with driver(rbd_ceph) as store:
+        store.writer.put(key, io.BytesIO(b"old"))
+        with session_of(store) as session:
+            content = session.pool.read(f"rbd_id.{key}")
+            session.rbd.rename(session.pool, key, name())
+            session.pool.write_full(f"rbd_id.{key}", content)
+        reap(store)
+        with pytest.raises(NotFoundError):
+            store.writer.delete(key)
+        with session_of(store) as session:
+            session.pool.write_full(f"rbd_id.{key}", content)
+        store.writer.put(key, io.BytesIO(b"new"))
+        assert whole(store, key) == b"new"
+
+
+def test_what_is_aborted_as_it_gets_its_name_is_no_success(rbd_ceph, key, monkeypatch):
+    """A writer that waits for its key's name has closed its image, and looks like one that was killed."""
+    named = threading.Event()
+
+    def drop(image):
+        named.set()  # all that stands between the image and its removal; the writer may have its turn
+        writing.join(20)
+        dropped(image)
+
+    with driver(rbd_ceph) as store, driver(rbd_ceph) as other, session_of(other) as session:
+        store.writer.put(key, io.BytesIO(b"old"))
+        lock = f"imgstore.naming.{zlib.crc32(key.encode()) % 64}"
+        session.pool.lock_exclusive("rbd_directory", lock, "test", "", 20)
+        ended = []
+
+        def put():
+            try:
+                ended.append(store.writer.put(key, io.BytesIO(DATA), SIZE, overwrite=True))
+            except Exception as exc:
+                ended.append(exc)
+
+        writing = threading.Thread(target=put)
+        writing.start()
+        token = _closed_draft(other, session)
+        dropped = draft.drop_snapshots
+        monkeypatch.setattr(draft, "drop_snapshots", drop)
+        aborting = threading.Thread(target=lambda: other.uploader.abort(token))
+        aborting.start()
+        named.wait(1)
+        session.pool.unlock("rbd_directory", lock, "test")
+        aborting.join(30)
+        writing.join(30)
+        (result,) = ended
+        if isinstance(result, Exception):
+            assert isinstance(result, UploadLostError)
+            assert whole(store, key) == b"old"
+        else:
+            assert whole(store, key) == DATA
+        assert not left(store)
+
+
+def _closed_draft(store, session) -> str:
+    """Waits until a writer has a complete image and closes it; gives the upload's token."""
+    limit = time.monotonic() + 20
+    while time.monotonic() < limit:
+        for each in store.uploader.uploads():
+            image = session.open(image_id=each.token)
+            closed = list(image.list_snaps()) and not list(image.watchers_list())
+            session.close(image)
+            if closed:
+                return each.token
+        time.sleep(0.05)
+    raise AssertionError("no writer got so far")
 
 
 def test_keys_that_ceph_has_no_room_for(rbd_ceph):

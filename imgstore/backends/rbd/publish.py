@@ -49,9 +49,9 @@ def check(connection: Connection, key: str, *, overwrite: bool) -> None:
     for name in (names.name_of(key), names.replaced(key)):
         if id_at(connection, name) is None:
             continue
-        if not overwrite:
-            raise AlreadyExistsError(f"there is an image {key!r}")
         with suppress(connection.bindings.rbd.ImageNotFound), _open(connection, name) as image:
+            if not overwrite:
+                raise AlreadyExistsError(f"there is an image {key!r}")
             _check_clones(connection, image, key)
 
 
@@ -59,18 +59,20 @@ def publish(connection: Connection, image_id: str, name: str, key: str, *, overw
     """Gives the complete image, which is called `name` now, the name of `key`.
 
     Raises: ConflictError without `overwrite` where another has it; InUseError where what is to be replaced
-    has clones.
+    has clones; UploadLostError for an image that was removed as one that came to nothing.
     """
     target, aside = names.name_of(key), names.replaced(key)
     left: list[str | None] = []
     with _naming(connection, key):
-        holder = id_at(connection, target)
+        holder = _holder(connection, target)
         if holder == image_id:
             _complete_rename(connection, name, target, image_id)
         else:
-            taken = holder is not None or id_at(connection, aside) is not None
+            taken = holder is not None or _holder(connection, aside) is not None
             if taken and not overwrite:
                 raise ConflictError(f"another writer stored an image {key!r} first")
+            if id_at(connection, name) != image_id:
+                raise draft.lost()
             if holder is not None:
                 left.append(_set_aside(connection, key))
             connection.rbd.rename(connection.pool, name, target)
@@ -88,14 +90,36 @@ def delete(connection: Connection, key: str, version: str | None) -> None:
     """
     with _naming(connection, key):
         own = (names.name_of(key), names.replaced(key))
-        name = next((each for each in own if id_at(connection, each) is not None), None)
+        name = next((each for each in own if _holder(connection, each) is not None), None)
         if name is None:
             raise NotFoundError(f"there is no image {key!r}")
         with _open(connection, name) as image:
             _check_deletable(connection, image, version)
             _check_clones(connection, image, key)
+        # One that was set aside goes first: alone, it would be the key's image again.
+        left = [_taken(connection, each) for each in reversed(own)]
+    for gone in left:
+        _remove(connection, gone)
+
+
+def withdraw(connection: Connection, image_id: str, name: str, key: str) -> None:
+    """Removes the image that is called `name` and was to become that of `key`.
+
+    It loses its name first, so that no writer who is about to publish it publishes what is being removed.
+
+    Raises: InUseError where a process has it open, or was killed some seconds ago.
+    """
+    with _naming(connection, key):
+        if id_at(connection, name) != image_id:
+            return  # it has been published since
+        with _open(connection, name) as image:
+            _check_closed(image)
+        target = names.name_of(key)
+        if id_at(connection, target) == image_id:  # of a rename that was cut short
+            connection.pool.remove_object(f"rbd_id.{target}")
         left = _taken(connection, name)
-    _remove(connection, left)
+    if left is not None:
+        draft.remove(connection, left)
 
 
 def id_at(connection: Connection, name: str) -> str | None:
@@ -106,6 +130,26 @@ def id_at(connection: Connection, name: str) -> str | None:
     except connection.bindings.rados.ObjectNotFound:
         return None
     return data[4 : 4 + int.from_bytes(data[:4], "little")].decode()
+
+
+def _holder(connection: Connection, name: str) -> str | None:
+    """As `id_at`; but a name that leads nowhere any more goes.
+
+    A rename that was cut short leaves its image a second name, of which whoever removes that image knows
+    nothing. In the directory it never stands; there one is that `rbd create` is just making.
+    """
+    found = id_at(connection, name)
+    if found is None:
+        return None
+    try:
+        connection.close(connection.open(name))
+    except connection.bindings.rbd.ImageNotFound:
+        if name in connection.rbd.list(connection.pool):
+            return found
+        with suppress(connection.bindings.rados.ObjectNotFound):
+            connection.pool.remove_object(f"rbd_id.{name}")
+        return None
+    return found
 
 
 @contextmanager
@@ -173,7 +217,7 @@ def _set_aside(connection: Connection, key: str) -> str | None:
 
 def _taken(connection: Connection, name: str) -> str | None:
     """Takes an image's name from it for good, and gives the one it has now; None where there is none."""
-    if id_at(connection, name) is None:
+    if _holder(connection, name) is None:
         return None
     left = names.gone()
     connection.rbd.rename(connection.pool, name, left)
@@ -213,8 +257,14 @@ def _check_deletable(connection: Connection, image: Image, version: str | None) 
     others = [str(each["name"]) for each in image.list_snaps() if each["name"] != settings.snapshot]
     if others:
         raise InUseError(f"the image has other snapshots: {', '.join(others[:5])}")
+    _check_closed(image)
+
+
+def _check_closed(image: Image) -> None:
     if len(list(image.watchers_list())) > 1:  # one is ours
-        raise InUseError("another process has the image open")
+        raise InUseError(
+            "another process has the image open, or was killed in the last osd_client_watch_timeout (30 s)"
+        )
 
 
 def _has_clones(connection: Connection, image: Image) -> bool:

@@ -124,7 +124,7 @@ class RbdUploader:
         ):
             name, meta = _look(session, token, wait)
             if _is_left(name, meta, session.run(lambda: session.rbd.list(session.pool), wait)):
-                session.run(lambda: _remove(session, name), wait)
+                session.run(lambda: _remove(session, token, name, meta), wait)
 
     def uploads(self, older_than: float = 0.0, *, call: Call = NO_CALL) -> Iterator[Upload]:
         wait = self._admitted(call)
@@ -255,9 +255,13 @@ def _upload(left: Own) -> Upload:
     return Upload(left.image_id, plan.key, plan.started)
 
 
-def _remove(session: Session, name: str) -> None:
+def _remove(session: Session, image_id: str, name: str, meta: Mapping[str, str]) -> None:
+    plan = draft.plan_of(meta) if names.is_draft(name) else None
     try:
-        draft.remove(session, name)
+        if plan is None:
+            draft.remove(session, name)
+        else:
+            publish.withdraw(session, image_id, name, plan.key)
     except Exception as exc:
         if number_of(exc) == errno.EBUSY:
             raise InUseError(
