@@ -29,6 +29,7 @@ from imgstore.errors import (
 )
 from imgstore.publish.failures import file_error
 from imgstore.publish.names import hold, link_or_rename, pending_name, reap
+from imgstore.publish.readback import ReadBack
 
 LOG = logging.getLogger(__name__)
 
@@ -51,6 +52,9 @@ class PendingFile:
     refused because the name is taken.
     Mode 0600 while pending; then `mode`, or that of the file it replaces, or what the umask leaves of 0666.
 
+    With `read_back` it is read once more before it gets its name, from the disk and not from memory, and held
+    against what was written. Otherwise what was right when it was received counts.
+
     A relative `path` starts at the folder `dir_fd`, if given. Links in the folder's path are followed; a
     target that is itself a link is refused. Belongs to one thread.
     """
@@ -62,6 +66,7 @@ class PendingFile:
         overwrite: bool = False,
         mode: int | None = None,
         dir_fd: int | None = None,
+        read_back: bool = False,
     ) -> None:
         self.path = os.fspath(path)
         self.overwrite = overwrite
@@ -69,6 +74,8 @@ class PendingFile:
         self.published = False
         self._mode = mode
         self._dir_fd = dir_fd
+        self._proof = ReadBack() if read_back else None
+        self._access = os.O_RDWR if read_back else os.O_WRONLY
         self._name = os.path.basename(self.path)
         self._temporary: str | None = None
         self._ends_in_hole = False
@@ -115,6 +122,8 @@ class PendingFile:
                     time.sleep(_IDLE_PAUSE)
             self.written += done
             self._ends_in_hole = False
+            if self._proof is not None:
+                self._proof.update(view)
 
     def skip(self, count: int) -> None:
         """Appends `count` zeros as a hole, which takes no room. Raises: as `write`."""
@@ -122,13 +131,19 @@ class PendingFile:
             os.lseek(self._file, count, os.SEEK_CUR)
             self.written += count
             self._ends_in_hole = True
+            if self._proof is not None:
+                self._proof.skip(count)
 
     def extend(self, append: Callable[[int], int]) -> int:
         """Lets `append` write at the end of the file, given its descriptor; it gives the bytes it added.
 
-        For copies inside the kernel. Raises: as `write`.
+        For copies inside the kernel, of which nobody here sees the bytes: not with `read_back`.
+
+        Raises: as `write`.
         """
         with self._poisoned_by_failure(f"cannot write {self.path}"):
+            if self._proof is not None:
+                raise UnsupportedError(f"cannot write {self.path}: what is copied unseen cannot be compared")
             count = append(self._file)
             self.written += count
             self._ends_in_hole = self._ends_in_hole and not count
@@ -145,7 +160,8 @@ class PendingFile:
         Gives what `fstat` tells of the published file.
 
         Raises: AlreadyExistsError where the name was taken meanwhile; StorageIOError, also where the file
-        holds another number of bytes than were written; nothing is published then. Should only the folder's
+        holds another number of bytes than were written, and DigestMismatchError where it is read back and
+        holds others; nothing is published then. Should only the folder's
         own fsync fail, the file is complete under its name, `published` is True, and the error says so.
         """
         with self._poisoned_by_failure(f"cannot publish {self.path}"):
@@ -158,6 +174,8 @@ class PendingFile:
             if {held, wanted} != {self.written}:
                 told = f"of {wanted} bytes {self.written} were written, it holds {held}"
                 raise StorageIOError(f"cannot publish {self.path}: {told}")
+            if self._proof is not None:
+                self._proof.check(self._file, self.path)
             # The descriptor is gone even when close fails, and that means a failed write (NFS: a quota).
             file, self._file = self._file, _CLOSED
             os.close(file)
@@ -274,7 +292,7 @@ class PendingFile:
 
     def _create_unnamed(self) -> None:
         """Creates a file without a name; none where that cannot be, or there is no /proc to name it by."""
-        flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+        flags = os.O_TMPFILE | self._access | os.O_CLOEXEC
         try:
             self._file = os.open(".", flags, 0o600, dir_fd=self._folder)
         except OSError as exc:
@@ -290,7 +308,7 @@ class PendingFile:
 
     def _create_named(self) -> None:
         """Creates a file that nobody else has; none where the name that was made up is taken."""
-        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | self._access | os.O_CLOEXEC
         # Noted first, so that an interrupt right after the open still removes it.
         self._temporary = pending_name(self._name)
         try:

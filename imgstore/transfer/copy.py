@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, Protocol
 
 from imgstore.errors import DigestMismatchError, TruncatedError
-from imgstore.hashing import Hasher
+from imgstore.hashing import Digests, Hasher
 from imgstore.model import ByteRange, ObjectInfo
 from imgstore.stream import ByteStream
 from imgstore.transfer.progress import Report
@@ -53,15 +52,18 @@ class Digester:
     `hasher` takes the bytes. Belongs to one thread; a context manager, whose end is that of the hashing.
     """
 
-    def __init__(self, stream: Readable, *, digest: bool) -> None:
-        """Takes what `stream` says of itself; with `digest`, SHA-256 is computed whatever it says."""
+    def __init__(self, stream: Readable, *, digest: bool, chunk: tuple[str, int] | None = None) -> None:
+        """Takes what `stream` says of itself; with `digest`, SHA-256 is computed whatever it says.
+
+        `chunk` is that of `Hasher`.
+        """
         self.claimed = _claimed(stream)
         names = [*self.claimed, "sha256"] if digest else self.claimed
-        self.hasher = Hasher(names, memory=_MEMORY, piece=BUFFER)
+        self.hasher = Hasher(names, chunk=chunk, memory=_MEMORY, piece=BUFFER)
 
-    def found(self) -> Mapping[str, str]:
-        """Gives the digests by name, when all was taken."""
-        return self.hasher.finish().whole
+    def found(self) -> Digests:
+        """Gives the digests, when all was taken."""
+        return self.hasher.finish()
 
     def __enter__(self) -> Digester:
         return self
@@ -85,7 +87,7 @@ def copy(stream: ByteStream | SparseStream, target: Target, *, report: Report, d
         size = stream.range.size
         if report.bytes != size:
             raise TruncatedError(f"{report.bytes} bytes were copied of {size}", offset=report.bytes)
-        found = digester.found()
+        found = digester.found().whole
     for name, expected in digester.claimed.items():
         if found[name] != expected:
             raise DigestMismatchError(

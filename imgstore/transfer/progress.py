@@ -5,9 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from imgstore.model import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one of several sources was left: at which byte of the image, and after which error."""
+
+    source: str
+    offset: int
+    type: str
+    message: str
 
 
 class Report:
@@ -16,7 +27,7 @@ class Report:
     `bytes` reached the target; `received` came as body from the stores, and `refetched` of them had come
     before. `attempts` counts the requests that were made for bytes, `resumes` how often the transfer went on
     after a break, `stalls` how often it was broken for being too slow. `sources` tells the bytes received by
-    store.
+    store, `failures` each time that one of several sources was left for another, and why.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -29,6 +40,7 @@ class Report:
         self.stalls = 0
         self.repaired_chunks = 0
         self.sources: dict[str, int] = {}
+        self.failures: list[Failure] = []
         self.digests: dict[str, str] = {}
         self._now = now
         self._began = now()
@@ -64,6 +76,7 @@ class Report:
             "stalls": self.stalls,
             "repaired_chunks": self.repaired_chunks,
             "sources": dict(self.sources),
+            "failures": [asdict(failure) for failure in self.failures],
             "seconds": round(self.seconds, 3),
             "digests": dict(self.digests),
         }
@@ -77,6 +90,10 @@ class Report:
         # A stream that breaks was counted when it opened; an attempt that opened nothing counts here.
         if event.operation == "get" and event.opening:
             self.attempts += 1
+        source = getattr(event.error, "store", None)
+        # A mirror tells of its legs; every other store of itself.
+        if event.operation == "get" and source not in {None, event.store}:
+            self.failures.append(Failure(source, event.offset, type(event.error).__name__, str(event.error)))
 
     def _delivered(self, event: Event) -> None:
         self.received += event.count

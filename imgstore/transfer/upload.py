@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from imgstore.errors import UnsupportedError
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from imgstore.errors import DigestMismatchError, ImgstoreError, UnsupportedError
 from imgstore.hashing import Hasher
 from imgstore.model import NO_CALL, Call, ObjectInfo
-from imgstore.store import Store
+from imgstore.store import Store, Writer
 from imgstore.transfer.copy import Digester, Readable
 from imgstore.transfer.progress import Report
 from imgstore.transfer.sparse import SparseStream
+
+LOG = logging.getLogger(__name__)
+
+# By what an image that was read back is compared: chunks as those of most manifests.
+_CHUNK: Final = ("sha256", 4 << 20)
+# Seconds for removing an image that is not what was sent, though the caller's own may be over.
+_TIDY: Final = 10.0
 
 
 def upload(
@@ -19,19 +30,24 @@ def upload(
     report: Report,
     overwrite: bool = False,
     digest: bool = False,
+    read_back: bool = False,
     call: Call = NO_CALL,
 ) -> ObjectInfo:
     """Stores all of `stream` under `key`: whole, or not at all. Gives what the store has then.
 
     With `digest`, `report.digests` tells the SHA-256 of what was stored. What the source says of the whole
-    image's digests is checked by its strongest algorithm before anything is published.
+    image's digests is checked by its strongest algorithm before anything is published. What was computed on
+    the way is compared with what the store says it holds; and with `read_back` all that it gives back, chunk
+    for chunk. An image that is not the one that was sent is removed again, unless it is another by then.
 
-    Raises: UnsupportedError for a store that is only read; otherwise as `ByteStream` and `Writer.put`.
+    Raises: UnsupportedError for a store that is only read; DigestMismatchError where the store holds another
+    image than was sent; otherwise as `ByteStream`, `Writer.put` and `Store.get`: what cannot be read back
+    stays as it is. Memory: 8 MiB where digests are computed.
     """
     if store.writer is None:
         raise UnsupportedError("the store is only read; it takes no images", key=key, store=store.store_id)
     report.total = stream.range.size
-    with Digester(stream, digest=digest) as digester:
+    with Digester(stream, digest=digest, chunk=_CHUNK if read_back else None) as digester:
         info = store.writer.put(
             key,
             _CountedSparse(stream, report, digester.hasher)
@@ -42,8 +58,38 @@ def upload(
             digests=digester.claimed,
             call=call,
         )
-        report.digests.update(digester.found())
+        sent = digester.found()
+    try:
+        _compare(info, sent.whole)
+        if read_back:
+            from imgstore.transfer.verify import read_back as compare  # 30 ms, for those who ask for it
+
+            compare(store, info, sent, _CHUNK, call=call)
+    except DigestMismatchError:
+        _remove(store.writer, info, store)
+        raise
+    report.digests.update(sent.whole)
     return info
+
+
+def _compare(info: ObjectInfo, sent: Mapping[str, str]) -> None:
+    """Holds what the store says of the image against what was sent. Raises: DigestMismatchError."""
+    for name in sent.keys() & info.digests.keys():
+        if info.digests[name].lower() != sent[name]:
+            raise DigestMismatchError(
+                f"the store says that it holds other bytes than were sent: another {name} digest",
+                key=info.key,
+            )
+
+
+def _remove(writer: Writer, info: ObjectInfo, store: Store) -> None:
+    try:
+        call = NO_CALL.within(_TIDY, clock=store.clock)
+        writer.delete(info.key, version=info.version, call=call)
+    except ImgstoreError as exc:  # what is wrong with it is what the caller hears of
+        LOG.warning(
+            "store %s: %r is not what was sent, and could not be removed: %s", store.store_id, info.key, exc
+        )
 
 
 class _Counted:

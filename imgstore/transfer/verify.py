@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgstore.errors import DigestMismatchError, StorageIOError, VersionChangedError
-from imgstore.hashing import Hasher
-from imgstore.manifest import Manifest
+from imgstore.hashing import Digests, Hasher
+from imgstore.manifest import ALGORITHMS, ChunkDigests, Manifest
 from imgstore.model import NO_CALL, ByteRange, Call, ObjectInfo
 from imgstore.store import Store
 from imgstore.transfer.digest import pump
@@ -47,13 +47,43 @@ def verify(store: Store, key: str, manifest: Manifest, *, report: Report, call: 
         with Hasher(chunk=(manifest.algorithm, manifest.chunk_size)) as hasher:
             pump(stream, hasher, report)
             found = hasher.finish().chunks
-    width = manifest.chunks.width
-    bad = (
+    return Damage(manifest, len(manifest.chunks), differing(manifest.chunks, found))
+
+
+def differing(wanted: ChunkDigests, found: bytes) -> tuple[int, ...]:
+    """Gives the numbers of the chunks whose digest in `found`, one after the other, is not the wanted one."""
+    width = wanted.width
+    return tuple(
         number
-        for number, wanted in enumerate(manifest.chunks)
-        if found[number * width : (number + 1) * width] != wanted
+        for number, digest in enumerate(wanted)
+        if found[number * width : (number + 1) * width] != digest
     )
-    return Damage(manifest, len(manifest.chunks), tuple(bad))
+
+
+def read_back(
+    store: Store, info: ObjectInfo, sent: Digests, chunk: tuple[str, int], *, call: Call = NO_CALL
+) -> None:
+    """Reads all of the image `info` that was stored, and holds its chunks against those that were sent.
+
+    `chunk` is their algorithm and size. Holes are read like all else: whoever asks trusts the store in
+    nothing.
+
+    Raises: DigestMismatchError naming the chunks; as `Store.get`. Memory and threads: those of `Hasher`.
+    """
+    with (
+        store.get(info.key, version=info.version, call=call) as stream,
+        Hasher(chunk=chunk) as hasher,
+    ):
+        pump(stream, hasher, Report())
+        found = hasher.finish()
+    bad = differing(ChunkDigests(sent.chunks, ALGORITHMS[chunk[0]]), found.chunks)
+    if bad or found.size != sent.size:
+        raise DigestMismatchError(
+            f"the store gives back {found.size} bytes of the {sent.size} that were sent, and {len(bad)} "
+            f"chunks of {chunk[1]} bytes are damaged",
+            chunks=bad,
+            key=info.key,
+        )
 
 
 def sample(

@@ -501,3 +501,31 @@ def test_an_error_without_errno_is_typed():
     assert isinstance(error, ImgstoreError)
     assert str(error) == "cannot do it: BlockingIOError"
     assert error.errno == errno.EIO
+
+
+def test_what_is_read_back_is_held_against_all_that_was_written(tmp_path, way):
+    hole = 3 << 20
+    with PendingFile(tmp_path / "new", overwrite=way == "overwrite", read_back=True) as pending:
+        pending.write(DATA)
+        pending.skip(hole)
+        pending.write(DATA)
+        pending.skip(5)
+        pending.publish()
+    assert (tmp_path / "new").read_bytes() == DATA + bytes(hole) + DATA + bytes(5)
+
+
+def test_what_the_kernel_copies_unseen_cannot_be_read_back(tmp_path, way):
+    with (
+        PendingFile(tmp_path / "new", overwrite=way == "overwrite", read_back=True) as pending,
+        pytest.raises(UnsupportedError, match="cannot be compared"),
+    ):
+        pending.extend(lambda file: os.write(file, DATA))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_gives_back_less_is_no_success(tmp_path, way, monkeypatch):
+    given = iter([len(DATA) - 1, 0])
+    monkeypatch.setattr(os, "preadv", lambda *_: next(given))
+    with pytest.raises(StorageIOError, match=f"of {len(DATA)} bytes the disk gives back {len(DATA) - 1}"):
+        put(tmp_path / "new", way=way, read_back=True)
+    assert os.listdir(tmp_path) == []

@@ -45,12 +45,13 @@ class FilesystemStore(Store):
         data_dirs: Sequence[str | os.PathLike[str]] | None = None,
         create_data_dir: bool = False,
         thin: bool = False,
+        read_back: bool = False,
         file_mode: str | None = None,
     ) -> None:
         """Raises: ConfigError for options that make no sense."""
         self._directories = Directories(options.directories(data_dir, data_dirs, create=create_data_dir))
         placing = Placing(self, self._directories, options.mode(file_mode))
-        self.writer: FilesystemWriter = FilesystemWriter(placing, thin=thin)
+        self.writer: FilesystemWriter = FilesystemWriter(placing, thin=thin, read_back=read_back)
         self.uploader: FilesystemUploader = FilesystemUploader(placing, thin=thin)
         self.lister: FilesystemLister = FilesystemLister(self, self._directories)
         self.extents: FilesystemExtents = FilesystemExtents(self, self._directories)

@@ -50,12 +50,17 @@ class Placing:
 
     @contextlib.contextmanager
     def pending(
-        self, key: str, place: DataDirectory, *, overwrite: bool, call: Call
+        self, key: str, place: DataDirectory, *, overwrite: bool, call: Call, read_back: bool = False
     ) -> Iterator[PendingImage]:
-        """Gives the pending image for `key` in `place`; what the block does not publish is gone after it."""
+        """Gives the pending image for `key` in `place`; what the block does not publish is gone after it.
+
+        `read_back` is that of `PendingFile`.
+        """
         with (
             folder_for(key, place) as (folder, name),
-            PendingFile(name, overwrite=overwrite, mode=self.mode, dir_fd=folder) as file,
+            PendingFile(
+                name, overwrite=overwrite, mode=self.mode, dir_fd=folder, read_back=read_back
+            ) as file,
         ):
             yield PendingImage(self, key, place, file, call)
 

@@ -35,9 +35,10 @@ class FilesystemWriter:
     between these two steps, some microseconds, is removed in its place.
     """
 
-    def __init__(self, placing: Placing, *, thin: bool) -> None:
+    def __init__(self, placing: Placing, *, thin: bool, read_back: bool = False) -> None:
         self._placing = placing
         self._thin = thin
+        self._read_back = read_back
 
     def put(
         self,
@@ -55,7 +56,9 @@ class FilesystemWriter:
         try:
             sparse = self._thin or intake.sparse
             place = self._placing.choose(key, size, overwrite=overwrite, sparse=sparse)
-            with self._placing.pending(key, place, overwrite=overwrite, call=call) as image:
+            with self._placing.pending(
+                key, place, overwrite=overwrite, call=call, read_back=self._read_back
+            ) as image:
                 _fill(image.file, intake, thin=self._thin)
                 return image.publish(image.file.written, intake.digests.expected)
         except (OSError, ImgstoreError) as exc:

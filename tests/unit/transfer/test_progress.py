@@ -22,7 +22,7 @@ def event(kind, store="web", **fields):
 
 
 OPENED = event("opened")
-BROKEN = event("failed", error=ConnectionLostError("reset"))
+BROKEN = event("failed", error=ConnectionLostError("reset", store="web"))
 REFUSED = event("failed", error=UnavailableError("503"), opening=True)
 STALLED = event("stalled", error=StalledError("slow"))
 RESUMED = event("resumed", attempt=2, error=ConnectionLostError("reset"))
@@ -50,7 +50,19 @@ def received(count, **fields):
         ([OPENED, received(10), event("refetched", count=4)], {"received": 10, "refetched": 4}),
         ([event("repaired", count=9), event("repaired", count=9)], {"repaired_chunks": 2}),
         ([event("source", store="b"), received(3, store="b"), received(4)], {"sources": {"b": 3, "web": 4}}),
-        ([OPENED], {"sources": {"web": 0}}),
+        ([OPENED], {"sources": {"web": 0}, "failures": []}),
+        (
+            [
+                event("failed", store="mirror", offset=7, error=ConnectionLostError("reset", store="web")),
+                BROKEN,
+            ],
+            {
+                "failures": [
+                    {"source": "web", "offset": 7, "type": "ConnectionLostError", "message": "reset"}
+                ],
+                "attempts": 0,
+            },
+        ),
         (
             [event("opened", operation="stat"), event("failed", operation="stat", opening=True)],
             {"attempts": 0, "sources": {}},
@@ -66,7 +78,9 @@ def test_the_fold(events, expected):
 
 
 def test_the_names_are_those_of_the_contract():
-    names = "bytes received refetched attempts resumes stalls repaired_chunks sources seconds digests"
+    names = (
+        "bytes received refetched attempts resumes stalls repaired_chunks sources failures seconds digests"
+    )
     assert list(Report().as_dict()) == names.split()
 
 

@@ -21,7 +21,7 @@ from imgstore.errors import (
     UnsupportedError,
     VersionChangedError,
 )
-from imgstore.model import ByteRange, Call, CancelToken, Extent
+from imgstore.model import ByteRange, Call, CancelToken, Extent, ObjectInfo
 from imgstore.stack import LayerSettings, build
 from imgstore.stream import ByteStream
 from imgstore.transfer import sparse
@@ -278,7 +278,7 @@ def test_an_upload_tells_a_writer_that_asks_of_the_holes():
                 elif data := source.read(1 << 20):
                     taken.append(("data", len(data)))
                 else:
-                    return
+                    return ObjectInfo(key, None, None)
 
     other, report = MemoryStore(), Report()
     other.writer = Writer()
