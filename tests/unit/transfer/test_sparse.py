@@ -339,6 +339,7 @@ def test_a_source_without_holes_is_told_from_one_that_has_some():
     class Writer:
         def put(self, key, source, size=None, **options):
             told.append(hasattr(source, "hole"))
+            return ObjectInfo(key, size, None)
 
     store, other = stored(image("a0")), MemoryStore()
     other.writer = Writer()
