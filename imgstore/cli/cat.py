@@ -48,7 +48,7 @@ def cat(
 
     if source.kind == "standard" and (offset is not None or length is not None):
         raise ConfigError("standard input has no ranges; use head -c and tail -c for that")
-    check_output(source, terminal, force=force)
+    check_output([source], terminal, force=force)
     with (
         contextlib.suppress(BrokenPipeError),
         needed([source], terminal, layer_settings(given)) as stores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from imgstore.cli.location import Location, in_store, same_file
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
-from imgstore.cli.source import Source, check_idle, check_named, check_output, layered, opened
+from imgstore.cli.source import Source, check_idle, check_named, check_output, layered
+from imgstore.cli.sources import joined, name_of
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
         "imgstore cp https://example.org/disk.img disk.img",
         "imgstore cp disk.img disks:debian/12.raw",
         "imgstore cp disks:debian/12.raw cold:debian/",
+        "imgstore cp --manifest 12.raw.meta4 cold:12.raw https://example.org/12.raw 12.raw",
         "zstd -dc a.raw.zst | imgstore cp - disks:a.raw",
     ),
 )
-@click.argument("source", type=LOCATION, metavar="SRC")
+@click.argument("sources", type=LOCATION, nargs=-1, metavar="SRC...")
 @click.argument("target", type=LOCATION, metavar="DST")
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option(
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
 @click.option("--no-progress", is_flag=True, help="The same as --progress none.")
 @source_options
 @click.pass_obj
-def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) -> None:
+def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, **given: Any) -> None:
     """Copy the image SRC to DST.
 
     SRC is a path, a URL, STORE:KEY or - for standard input; DST a path, STORE:KEY or - for standard output. A
@@ -75,22 +77,30 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
     nothing is there, or the old image is. A copy inside one store is left to the store, where it can do that;
     one from path to path to the kernel.
 
+    Several SRC are places of one image, the best first: where one fails, the next goes on. In the middle of
+    the image that takes proof that both hold the same: a manifest, or a SHA-256 that both tell. The copies
+    that the manifest names (http and https) are the next best, and enough if no SRC is given.
+
     With --json the last line on standard output is an object with bytes, received, refetched, attempts,
-    resumes, stalls, repaired_chunks, sources, seconds and digests; after a failure also error. The SHA-256 in
-    it takes a core's time for every byte, those of holes too.
+    resumes, stalls, repaired_chunks, sources (the bytes received from each), failures (each source that was
+    left, with offset, type and message), seconds and digests; after a failure also error. The SHA-256 in it
+    takes a core's time for every byte, those of holes too.
     """
     from imgstore.transfer.progress import Report
 
+    if not sources and not given["manifest"]:
+        raise click.UsageError("Missing argument 'DST'.", click.get_current_context())
     report = Report()
     if given["as_json"]:
         terminal.json = report.as_dict
     try:
-        with needed([source, target], terminal, layer_settings(given)) as stores:
-            target = _completed(source, target)
-            _check(source, target, given, terminal)
-            if given["manifest"]:
-                given["prove"] = _manifest(source, given["manifest"])
-            _copy(source, target, given, terminal, stores=stores, report=report)
+        with needed([*sources, target], terminal, layer_settings(given)) as stores:
+            manifest = _manifest(sources, given["manifest"]) if given["manifest"] else None
+            name = name_of(sources, manifest)
+            target = _completed(sources, target, name)
+            _check(sources, target, name, given, terminal)
+            given["prove"] = manifest
+            _copy(sources, target, given, terminal, stores=stores, report=report)
     except BrokenPipeError as exc:
         raise StorageIOError(
             f"the reader of standard output went away after {report.bytes} bytes", errno=errno.EPIPE
@@ -101,52 +111,56 @@ def cp(terminal: Terminal, /, source: Location, target: Location, **given: Any) 
         terminal.print_json(report.as_dict())
 
 
-def _manifest(source: Location, path: str) -> Manifest:
-    """Reads what is to prove the source. Raises: ConfigError for a source that has no ranges."""
+def _manifest(sources: Iterable[Location], path: str) -> Manifest:
+    """Reads what is to prove the sources. Raises: ConfigError for a source that has no ranges."""
     from imgstore.cli.digest import read_manifest
 
-    if source.kind == "standard":
+    if any(source.kind == "standard" for source in sources):
         raise ConfigError("a bad chunk cannot be fetched again from standard input; give the image a path")
     return read_manifest(path)
 
 
-def _completed(source: Location, target: Location) -> Location:
-    """Gives the target with the name of the source where it names a place in a store and no image.
+def _completed(sources: Sequence[Location], target: Location, name: str) -> Location:
+    """Gives the target with the `name` of the image where it is a place in a store and no image.
 
-    Raises: ConfigError where the source has no name.
+    Raises: ConfigError where the image has no name.
     """
     if target.kind != "store" or (target.key and not target.key.endswith("/")):
         return target
-    if not source.name:
-        raise ConfigError(f"{target.shown} names no image, and {source.shown} has no name to give it")
-    return in_store(target.store, target.key + source.name)
+    if not name:
+        told = " and ".join(source.shown for source in sources) or "the manifest"
+        why = f"{told} are taken for one image" if len(sources) > 1 else f"{told} has no name to give it"
+        raise ConfigError(f"{target.shown} names no image, and {why}; write it as {target.shown}NAME")
+    return in_store(target.store, target.key + name)
 
 
-def _check(source: Location, target: Location, given: dict[str, Any], terminal: Terminal) -> None:
+def _check(
+    sources: Iterable[Location], target: Location, name: str, given: dict[str, Any], terminal: Terminal
+) -> None:
     """Refuses, before anything is opened, what cannot be meant. Raises: ConfigError."""
     if target.kind == "url":
         raise ConfigError(
             f"{target.shown}: copies go to a path or -, or into a store; this version does not write to URLs"
         )
-    if target.kind in {"store", "service"}:
-        if source == target:
-            raise ConfigError(f"{source.shown} and {target.shown} are one image; there is nothing to copy")
-    elif target.kind == "standard":
+    if target.kind == "path" and os.path.isdir(target.text):
+        example = os.path.join(target.text, name or "NAME")
+        raise ConfigError(f"{target.text} is a folder; name the file in it, such as {example}")
+    if target.kind == "standard":
         if given["as_json"]:
             terminal.json = None  # the object would be taken for the image
             raise ConfigError("--json and the image would both go to standard output; give DST a path")
         if given["force"]:
             raise ConfigError("--force replaces a file; there is none in standard output")
-        check_output(source, terminal)
-    elif os.path.isdir(target.text):
-        example = os.path.join(target.text, source.name or "NAME")
-        raise ConfigError(f"{target.text} is a folder; name the file in it, such as {example}")
-    elif source.kind == "path" and same_file(source.text, target.text):
-        raise ConfigError(f"{source.text} and {target.text} are one file; there is nothing to copy")
+        check_output(sources, terminal)
+    for source in sources:
+        if target.kind in {"store", "service"} and source == target:
+            raise ConfigError(f"{source.shown} and {target.shown} are one image; there is nothing to copy")
+        if source.kind == target.kind == "path" and same_file(source.text, target.text):
+            raise ConfigError(f"{source.text} and {target.text} are one file; there is nothing to copy")
 
 
 def _copy(
-    source: Location,
+    sources: Sequence[Location],
     target: Location,
     given: dict[str, Any],
     terminal: Terminal,
@@ -157,7 +171,7 @@ def _copy(
     mode = "none" if given["no_progress"] else given["progress"]
     with ExitStack() as stack:
         origin = stack.enter_context(
-            opened(source, given, terminal, stores, json_events(mode, terminal, report))
+            joined(sources, given, terminal, stores, json_events(mode, terminal, report))
         )
         if target.kind not in {"store", "service"}:
             out = stack.enter_context(_target(target, origin.call, overwrite=given["force"]))
@@ -171,7 +185,7 @@ def _copy(
             store, target = _service(target, given, stack)
         inside = origin.store is store and store.copier is not None and not given["manifest"]
         if inside:
-            check_idle(given, f"a copy inside the store {source.store}, which moves no bytes through here")
+            check_idle(given, f"a copy inside the store {target.store}, which moves no bytes through here")
         _admit(store, target, origin.call, overwrite=given["force"])
         stack.enter_context(shown(report, terminal, mode, origin.name))
         if inside:

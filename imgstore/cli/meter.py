@@ -88,7 +88,8 @@ class _Meter:
     def stop(self, *, complete: bool) -> None:
         self._over.set()
         self._thread.join()
-        if self._seen or not self._face.is_for_people:
+        # A copy that nobody had to wait for is told of where a source failed.
+        if self._seen or self._report.failures or not self._face.is_for_people:
             self._face.finish(complete=complete)
 
     def _run(self) -> None:
@@ -194,7 +195,7 @@ class _Json:
     def update(self, rate: float) -> None:
         self._rate = rate
         told = self._report.as_dict()
-        del told["digests"], told["sources"]
+        del told["digests"], told["sources"], told["failures"]
         told = {"event": "progress", **told, "total": self._report.total, "rate": round(rate)}
         self._terminal.write_line(json.dumps(told))
 
@@ -236,4 +237,10 @@ def _troubles(report: Report) -> str:
 def _summary(report: Report, name: str) -> str:
     told = f"{name}: {show_size(report.bytes)} in {show_seconds(report.seconds)}"
     told += f", {show_size(report.bytes / max(report.seconds, 1e-3))}/s"
-    return f"{told}, {_troubles(report)}" if report.resumes else told
+    if report.resumes:
+        told += f", {_troubles(report)}"
+    if len(report.sources) > 1 or report.failures:
+        told += "".join(f"; {show_size(count)} from {source}" for source, count in report.sources.items())
+        failed = dict.fromkeys(f"; {each.source} failed: {each.type}" for each in report.failures)
+        told += "".join(failed)
+    return told

@@ -94,6 +94,17 @@ URL_OPTIONS: Final = (
     "allow_private",
 )
 
+# Of these, what lets the user in: it is for the servers that the user named, and for no others.
+SECRET_OPTIONS: Final = (
+    "headers",
+    "user",
+    "password_file",
+    "token_file",
+    "client_cert",
+    "client_key",
+    "url_command",
+)
+
 LOCATION = _Location()
 STORED = _Stored()
 STORE = _StoreName()
@@ -207,6 +218,11 @@ def layer_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["no_resume"]:
         settings["resume_attempts"] = 0
     return settings
+
+
+def flag(name: str) -> str:
+    """Gives the option `name` as it is typed, without its hyphens in front."""
+    return {"headers": "header"}.get(name, name).replace("_", "-")
 
 
 def read_secret(path: str, what: str) -> str:

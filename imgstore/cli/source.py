@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ def opened(
     """
     used = [name for name in options.URL_OPTIONS if given[name]]
     if location.kind != "url" and used:
-        raise ConfigError(f"--{_flag(used[0])} is for http and https; {location.shown} is neither")
+        raise ConfigError(f"--{options.flag(used[0])} is for http and https; {location.shown} is neither")
     terminal.where = location.shown
     call = Call(observe=observe)
     if given["timeout"] is not None:
@@ -122,7 +122,7 @@ def check_idle(given: dict[str, Any], what: str) -> None:
     """Refuses options on how bytes are read, since for `what` they do nothing. Raises: ConfigError."""
     for name in ("stall_timeout", "limit_rate", "no_resume"):
         if given[name]:
-            raise ConfigError(f"--{_flag(name)} does nothing for {what}; leave it out")
+            raise ConfigError(f"--{options.flag(name)} does nothing for {what}; leave it out")
 
 
 def _standard(location: Location, given: dict[str, Any], terminal: Terminal, call: Call) -> Source:
@@ -194,12 +194,8 @@ def _url(location: Location, given: dict[str, Any], terminal: Terminal) -> tuple
     return store, key, name
 
 
-def _flag(name: str) -> str:
-    return {"headers": "header"}.get(name, name).replace("_", "-")
-
-
-def check_output(source: Location, terminal: Terminal, *, force: bool = False) -> None:
-    """Refuses a standard output that is closed, or is `source` itself, or a terminal unless forced.
+def check_output(sources: Iterable[Location], terminal: Terminal, *, force: bool = False) -> None:
+    """Refuses a standard output that is closed, or is one of `sources`, or a terminal unless forced.
 
     Raises: ConfigError.
     """
@@ -210,7 +206,9 @@ def check_output(source: Location, terminal: Terminal, *, force: bool = False) -
             "standard output is a terminal, which the bytes of an image may upset; send them to a file or"
             " pipe, or use cat --force"
         )
-    if source.kind == "path":
+    for source in sources:
+        if source.kind != "path":
+            continue
         with contextlib.suppress(OSError):
             out = os.fstat(1)
             if stat.S_ISREG(out.st_mode) and os.path.samestat(out, os.stat(source.text)):

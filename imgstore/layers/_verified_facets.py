@@ -47,10 +47,10 @@ class VerifiedExtents:
             if manifest is None or extent.kind == "data":
                 yield extent
             else:
-                yield from _proven(extent, manifest)
+                yield from proven_zeros(extent, manifest)
 
 
-def _proven(extent: Extent, manifest: Manifest) -> Iterator[Extent]:
+def proven_zeros(extent: Extent, manifest: Manifest) -> Iterator[Extent]:
     """Divides a hole into what its chunks prove and what they do not."""
     start, stop = extent.range.start, extent.range.stop or 0
     if stop > manifest.size:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import ImgstoreError
+from imgstore.layers._mirror_extents import ProvenExtents
 from imgstore.layers._mirror_legs import Attempts, Leg, Legs
 from imgstore.layers._mirror_reader import MirroredReader
 from imgstore.manifest import Manifest
@@ -55,7 +56,8 @@ class Mirror(Store):
 
         `key` is the one image that the mirror has; by default that which `manifest` names. Without either it
         has every key, and each leg the same ones. `manifest` says that every leg proves each byte by it: all
-        stores are in verify layers that require it. `observe` is the mirror's own, as that of the metrics
+        stores are in verify layers that require it. Then the mirror has `extents`, too: the chunks of zeros.
+        `observe` is the mirror's own, as that of the metrics
         layer.
 
         Raises: ConfigError for no legs, for names that are not unique or hold a colon, for a leg with a key
@@ -66,6 +68,8 @@ class Mirror(Store):
         self.legs = tuple(legs)
         self._borrowed = borrowed
         self._legs = Legs(self.legs, key, manifest, clock=clock, observe=observe)
+        if manifest is not None:
+            self.extents = ProvenExtents(self, manifest)
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         reader = MirroredReader(self._legs, key, ByteRange(start, stop), version, call, store=self.store_id)

@@ -141,9 +141,9 @@ CASES = [
     # the command
     ("", 2, "missing command (see imgstore --help)"),
     ("frobnicate", 2, "no such command 'frobnicate'"),
-    ("cp", 2, "missing argument 'SRC' (see imgstore cp --help)"),
+    ("cp", 2, "missing argument 'DST' (see imgstore cp --help)"),
     ("cp a.img", 2, "missing argument 'DST'"),
-    ("cp a.img new.img other.img", 2, "too many arguments"),
+    ("stat a.img new.img", 2, "too many arguments"),
     ("cp -r folder new", 2, "-r"),
     ("cp --parallel 4 a.img new.img", 2, "--parallel"),
     ("--config-file x cp a.img new.img", 2, "'--config-file': File 'x' does not exist"),

@@ -20,7 +20,7 @@ def _click(request, monkeypatch):
     [
         ([], "missing command (see imgstore --help)"),
         (["frobnicate"], "'frobnicate'"),
-        (["cp"], "missing argument 'SRC' (see imgstore cp --help)"),
+        (["cp"], "missing argument 'DST' (see imgstore cp --help)"),
         (["ls", "--frobnicate"], "--frobnicate"),
         (["rm"], "(see imgstore rm --help)"),
     ],

@@ -312,6 +312,37 @@ class TestManifest:
         assert why in str(rig.fails(ManifestError))
         assert not rig.open
 
+    def test_tells_what_is_zeros_whichever_leg_serves(self):
+        data = DATA[:10_000] + bytes(20_000) + DATA[30_000:]
+        stores = [ScriptedStore(refused()), ScriptedStore(*[Attempt(data=data)] * 5)]
+        manifest = manifest_of(data, 5000, key=KEY)
+        names = ["a", "b"]
+        legs = [Leg(store, name=name) for store, name in zip(stores, names, strict=True)]
+        mirror = Mirror(legs, manifest=manifest, clock=Clock())
+
+        def told(**options):
+            found = mirror.extents.extents(KEY, **options)
+            return [(each.range.start, each.range.stop, each.kind) for each in found]
+
+        zeros = (10_000, 30_000, "zero")
+        assert told() == [(0, 10_000, "data"), zeros, (30_000, len(data), "data")]
+        assert told(start=12_345, stop=30_001, version=manifest.pin) == [
+            (12_345, 30_000, "zero"),
+            (30_000, 30_001, "data"),
+        ]
+        with pytest.raises(VersionChangedError):
+            told(version="a:v1")
+        with pytest.raises(RangeNotSatisfiableError):
+            told(start=len(data))
+        with pytest.raises(NotFoundError):
+            mirror.extents.extents("other")
+        mirror.close()
+        with pytest.raises(ValueError, match="is closed"):
+            told()
+
+    def test_alone_tells_what_is_zeros(self):
+        assert Rig([GOOD], [GOOD]).mirror.extents is None
+
     def test_of_the_bytes_goes_on_behind_a_digest_of_the_whole(self):
         wrong = DigestMismatchError("the store's digest of the whole is wrong")
         rig = Rig([broken(error=wrong)], [GOOD], manifest=self.MANIFEST)
