@@ -28,7 +28,7 @@ from imgstore.errors import (
 from imgstore.model import Call, CancelToken
 from tests import canary
 from tests.faults.s3_rig import IMAGE, PART, SMALL, rig
-from tests.faults.s3_server import Fault
+from tests.faults.s3_server import Fault, Pending, RefusedError, _Handler
 
 N = len(IMAGE)
 OTHER = IMAGE[::-1]
@@ -110,6 +110,43 @@ def test_d2_somebody_elses_image_is_never_taken_for_such_a_left_over(s3):
     assert s3.server.images() == {"k": OTHER}
 
 
+def test_d2_a_put_that_comes_late_is_replaced_by_the_next_try(s3, monkeypatch):
+    """Refused by a front that passed it on all the same: it is stored when the driver has looked for it."""
+    late = []
+
+    def put(handler, body):
+        if late:
+            return stored(handler, body)
+        late.append((handler.key, body, handler._metadata()))
+        raise RefusedError("ServiceUnavailable")
+
+    def before(operation, _):
+        if operation == "HeadObject" and late and s3.server.count("HeadObject") == 3:
+            s3.server.put(*late[0])
+
+    stored = _Handler.PutObject
+    monkeypatch.setattr(_Handler, "PutObject", put)
+    s3.server.before = before
+    s3.store().writer.put("k", io.BytesIO(SMALL))
+    assert s3.server.images() == {"k": SMALL}
+
+
+def test_d2_an_overwrite_that_may_have_come_is_nothing_to_clear_away(s3):
+    class Broken:
+        def read(self, _):
+            raise RuntimeError("broken")
+
+    driver = s3.driver()
+    driver.writer.put("k", io.BytesIO(b"first"))
+    s3.server.script("PutObject", Fault(lose=True))
+    s3.server.script("HeadObject", Fault(refuse="ServiceUnavailable"))
+    with pytest.raises(ConnectionError):
+        driver.writer.put("k", io.BytesIO(b"second"), overwrite=True)
+    with pytest.raises(AlreadyExistsError):
+        driver.writer.put("k", Broken())
+    assert s3.server.images() == {"k": b"second"}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_d3_a_lost_reply_to_complete_is_asked_for(s3, overwrite):
     uploader = s3.driver().uploader
@@ -133,7 +170,25 @@ def test_d3_where_nobody_can_ask_it_is_asked_again_later(s3):
     with pytest.raises(ConnectionError):
         uploader.complete(token, parts)
     assert uploader.complete(token, parts).size == N
+    with pytest.raises(AlreadyExistsError):  # it is an image as any other
+        s3.server.script("HeadObject")
+        uploader.begin("k", N)
     assert s3.server.images() == {"k": IMAGE}
+
+
+def test_d4_an_image_that_was_joined_short_is_removed(s3, monkeypatch):
+    def short(handler, body):
+        reply = joined(handler, body)
+        found = s3.server.current(handler.key)
+        found.data = found.data[:-1]
+        return reply
+
+    joined = _Handler.CompleteMultipartUpload
+    monkeypatch.setattr(_Handler, "CompleteMultipartUpload", short)
+    with pytest.raises(BadReplyError, match=f"{N - 1} bytes of the {N}"):
+        s3.driver().writer.put("k", io.BytesIO(IMAGE))
+    assert s3.server.images() == {}
+    assert s3.server.left() == ([], [])
 
 
 @pytest.mark.parametrize("document", BAD_DOCUMENTS)
@@ -262,6 +317,22 @@ def test_d8_an_upload_whose_begin_was_lost_is_told_beside_another_of_its_key(s3)
     assert s3.server.left() == ([], [])
 
 
+def test_d8_an_upload_that_nobody_waited_for_is_reaped(s3, monkeypatch):
+    def begin(handler, body):
+        reply = begun(handler, body)
+        token.cancel()
+        return reply
+
+    begun = _Handler.CreateMultipartUpload
+    monkeypatch.setattr(_Handler, "CreateMultipartUpload", begin)
+    s3.server.script("CreateMultipartUpload", Fault(stall=True))
+    token, driver = CancelToken(), s3.driver()
+    with pytest.raises(OperationCancelledError):
+        driver.writer.put("k", io.BytesIO(IMAGE), call=Call(cancel=token))
+    assert len(s3.server.left()[1]) == 1
+    assert s3.reap(driver) == ([], [])
+
+
 def test_d8_what_could_not_be_dropped_is_reaped(s3):
     s3.server.script("UploadPart", *[Fault(reset=True)] * 9)
     s3.server.script("AbortMultipartUpload", *[Fault(refuse="ServiceUnavailable")] * 9)
@@ -274,10 +345,50 @@ def test_d8_what_could_not_be_dropped_is_reaped(s3):
 
 
 def test_d8_uploads_of_others_are_left_alone(s3):
-    from tests.faults.s3_server import Pending
-
     s3.server.uploads["theirs"] = Pending("k", {})
     assert s3.reap(s3.driver()) == ([], ["theirs"])
+
+
+def test_d8_uploads_of_others_that_begin_after_one_that_never_did(s3):
+    driver = s3.driver()
+    s3.server.script("CreateMultipartUpload", Fault(reset=True))
+    with pytest.raises(ConnectionError):
+        driver.uploader.begin("k", N)
+    s3.server.uploads["theirs"] = Pending("k", {}, started=time.time() + 7000)
+    assert s3.reap(driver) == ([], ["theirs"])
+
+
+LISTED = (
+    "<Contents><Key>a</Key><Size>1</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+)
+MORE = "<IsTruncated>true</IsTruncated>"
+TOKEN = "<NextContinuationToken>t</NextContinuationToken>"
+
+
+@pytest.mark.parametrize(
+    "told, named",
+    [
+        (LISTED + MORE, "does not go on"),
+        (LISTED + MORE + TOKEN, "does not go on"),
+        ("<Contents><Key>a</Key></Contents>", "lack Key, LastModified, Size"),
+    ],
+    ids=["nowhere", "the same page again", "no size"],
+)
+def test_a_listing_that_makes_no_sense_is_said_so(s3, told, named):
+    page = f"<ListBucketResult>{told}<Prefix></Prefix></ListBucketResult>".encode()
+    s3.server.script("ListObjectsV2", *[Fault(body=page)] * 9)
+    with pytest.raises(BadReplyError, match=named):
+        list(s3.driver().lister.list())
+    assert s3.server.count("ListObjectsV2") <= 2
+
+
+@pytest.mark.parametrize("operation", ["ListParts", "ListMultipartUploads"])
+def test_a_list_of_uploads_that_leads_nowhere_is_said_so(s3, operation):
+    uploader = s3.driver().uploader
+    token = uploader.begin("k", N)
+    s3.server.script(operation, Fault(body=f"<{operation}Result>{MORE}</{operation}Result>".encode()))
+    with pytest.raises(BadReplyError, match="does not go on"):
+        list(uploader.parts(token) if operation == "ListParts" else uploader.uploads())
 
 
 @pytest.mark.parametrize("conditional", [True, False])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from imgstore.backends.s3.failures import typed
-from imgstore.backends.s3.objects import MARKER, Found, Objects, cleaning, made
+from imgstore.backends.s3.objects import MARKER, Found, Objects, cleaning, fresh_marker, made
 from imgstore.backends.s3.parts import Parts
 from imgstore.backends.s3.planning import COPY_LIMIT
 from imgstore.errors import (
@@ -67,22 +66,22 @@ class S3Copier:
         return {"CopySource": source, "CopySourceIfMatch": found.pin.etag if found.pin else ""}
 
     def _copy_whole(self, source: dict[str, Any], found: Found, *, overwrite: bool, call: Call) -> ObjectInfo:
-        objects, marker, key = self._objects, secrets.token_hex(16), str(source["Key"])
+        objects, marker, key = self._objects, fresh_marker(), str(source["Key"])
         arguments = {**source, "Key": objects.bucket.object_key(key)}
         metadata = {**found.metadata, MARKER: marker}
-        try:
-            objects.ask(
-                "CopyObject",
-                call,
-                patience=objects.traits.finish_timeout,
-                MetadataDirective="REPLACE",
-                **made(objects.traits, metadata),
-                **arguments,
-            )
-        except (TransientError, VersionChangedError) as exc:
-            objects.settled(key, marker, exc, overwrite=overwrite, call=call)
-        size = found.info.size or 0
-        with _taken():
+        with _taken(), objects.unsettled(key, marker, overwrite=overwrite):
+            try:
+                objects.ask(
+                    "CopyObject",
+                    call,
+                    patience=objects.traits.finish_timeout,
+                    MetadataDirective="REPLACE",
+                    **made(objects.traits, metadata),
+                    **arguments,
+                )
+            except (TransientError, VersionChangedError) as exc:
+                objects.settled(key, marker, exc, overwrite=overwrite, call=call)
+            size = found.info.size or 0
             return objects.published(key, marker, size, overwrite=overwrite, call=call)
 
     def _copy_parts(self, source: dict[str, Any], size: int, *, overwrite: bool, call: Call) -> ObjectInfo:
@@ -93,7 +92,7 @@ class S3Copier:
             for number, at in enumerate(range(0, size, _PART)):
                 part = Part(number, at, min(_PART, size - at), "")
                 held.append(self._parts.copy(pending, part, source, call))
-            with _taken():
+            with _taken(), self._objects.unsettled(key, pending.marker, overwrite=overwrite):
                 return self._parts.join(pending, held, call)
         except BaseException:
             with contextlib.suppress(ImgstoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import threading
 from collections import OrderedDict
@@ -15,14 +16,17 @@ from imgstore.backends._http_range import Reply
 from imgstore.backends.s3.bucket import Bucket
 from imgstore.backends.s3.identity import Pin, described, pinned
 from imgstore.backends.s3.integrity import Integrity
+from imgstore.backends.s3.listing import OBJECTS, pages
 from imgstore.backends.s3.refusals import NoBucketError
 from imgstore.backends.s3.wire import Answer, Wire
 from imgstore.errors import (
     AlreadyExistsError,
     BadReplyError,
     ConflictError,
+    DeadlineExceededError,
     ImgstoreError,
     NotFoundError,
+    OperationCancelledError,
     TransientError,
     UnavailableError,
     VersionChangedError,
@@ -127,13 +131,12 @@ class Objects:
             raise AlreadyExistsError(f"there is an image under {key!r}, and overwriting was not asked for")
         self.remove(key, found, call)
 
-    def put(self, key: str, data: memoryview, *, overwrite: bool, call: Call, marker: str = "") -> ObjectInfo:
-        """Stores `data` by a single request.
+    def put(self, key: str, data: memoryview, *, marker: str, overwrite: bool, call: Call) -> ObjectInfo:
+        """Stores `data` by a single request; `marker` names this write in the object.
 
         Raises: AlreadyExistsError, BadReplyError where other bytes were stored, which then are removed; as
         `Wire.ask`.
         """
-        marker = marker or secrets.token_hex(16)
         stamps = self.integrity.of_object(data)
         try:
             answer = self.write(
@@ -155,6 +158,20 @@ class Objects:
             raise
         return ObjectInfo(key, data.nbytes, _token(answer.reply))
 
+    @contextlib.contextmanager
+    def unsettled(self, key: str, marker: str, *, overwrite: bool) -> Iterator[None]:
+        """Remembers the write in the block where nobody can tell whether it came, or will come, to something.
+
+        Not for what can be asked for again, as the end of an upload, and not for a write that replaces: what
+        it left is what was wanted, and before it there may have been an image.
+        """
+        try:
+            yield
+        except (TransientError, DeadlineExceededError, OperationCancelledError):
+            if not overwrite:
+                self._remember(key, marker)
+            raise
+
     def settled(self, key: str, marker: str, error: ImgstoreError, *, overwrite: bool, call: Call) -> Found:
         """Gives the object of the write `marker`, which ended in `error`, if it is there all the same.
 
@@ -163,7 +180,6 @@ class Objects:
         try:
             found = self.look(key, call)
         except ImgstoreError:
-            self._remember(key, marker)
             raise error from None
         if found is not None and found.marker == marker:
             return found
@@ -175,7 +191,7 @@ class Objects:
         """Gives the image that the write `marker` of `size` bytes made, as the service has it now.
 
         Raises: ConflictError where somebody else's took its place, UnavailableError where it does not show
-        yet, BadReplyError where it is of another size.
+        yet, BadReplyError where it is of another size, and then is removed.
         """
         found = self.look(key, call)
         if found is None:
@@ -185,6 +201,8 @@ class Objects:
                 return ObjectInfo(key, size, None)
             raise ConflictError(f"somebody else stored an image under {key!r} at the same time", key=key)
         if found.info.size != size:
+            with contextlib.suppress(ImgstoreError):
+                self.remove(key, found, cleaning(call))
             raise BadReplyError(f"the service made {found.info.size} bytes of the {size} that were sent")
         return found.info
 
@@ -201,17 +219,13 @@ class Objects:
 
         Raises: as `Wire.ask`.
         """
-        arguments: dict[str, Any] = {"Prefix": prefix}
-        while True:
-            answer = self.ask("ListObjectsV2", call, pinned=True, **arguments)
-            page = answer.document
+        ask = functools.partial(self.ask, call=call, pinned=True)
+        for answer, page in pages(ask, OBJECTS, Prefix=prefix):
             # asked to encode, radosgw leaves this name as it is, and botocore decodes it all the same
-            if page.get("Prefix", "") not in {prefix, unquote(prefix), unquote_plus(prefix)}:
+            told = answer.document.get("Prefix", "")
+            if told not in {prefix, unquote(prefix), unquote_plus(prefix)}:
                 raise answer.reply.bad("another listing than was asked for")
-            yield page.get("Contents", ())
-            if not page.get("IsTruncated"):
-                return
-            arguments["ContinuationToken"] = page["NextContinuationToken"]
+            yield page
 
     def condition(self, *, overwrite: bool) -> dict[str, str]:
         """Gives the arguments that make the service refuse to replace an object."""
@@ -230,6 +244,11 @@ class Objects:
             self._unsettled[key] = marker
             while len(self._unsettled) > _UNSETTLED:
                 self._unsettled.popitem(last=False)
+
+
+def fresh_marker() -> str:
+    """Gives the name of a new write."""
+    return secrets.token_hex(16)
 
 
 def made(traits: Traits, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from imgstore.backends.s3.objects import MARKER, Objects, cleaning, made
+from imgstore.backends.s3.listing import PARTS, UPLOADS, pages
+from imgstore.backends.s3.objects import MARKER, Objects, cleaning, fresh_marker, made
 from imgstore.backends.s3.pending import Pending
 from imgstore.backends.s3.planning import placed
 from imgstore.backends.s3.records import Record, Records
+from imgstore.backends.s3.wire import Answer
 from imgstore.errors import (
     AlreadyExistsError,
     ConflictError,
+    DeadlineExceededError,
     ImgstoreError,
     NotFoundError,
+    OperationCancelledError,
     PermanentError,
     ThrottledError,
     TransientError,
@@ -57,7 +61,7 @@ class Parts:
         self, key: str, size: int | None, *, digests: Mapping[str, str], overwrite: bool, call: Call
     ) -> Pending:
         """Begins an upload. Raises: as `Wire.ask`; what was begun then is dropped, or reaped later."""
-        objects, marker = self._objects, secrets.token_hex(16)
+        objects, marker = self._objects, fresh_marker()
         pending = Pending(objects.bucket.name, key, "", marker, size, overwrite, digests)
         self._records.write(pending, call)
         try:
@@ -68,6 +72,8 @@ class Parts:
                 **made(objects.traits, {MARKER: marker}),
                 **objects.integrity.algorithm,
             )
+        except (OperationCancelledError, DeadlineExceededError):
+            raise  # the service may have begun it, and only the record tells of it
         except (PermanentError, ThrottledError):
             self._records.forget(pending, cleaning(call))
             raise
@@ -214,28 +220,20 @@ class Parts:
 
     def _begun(self, call: Call) -> dict[str, tuple[str, float]]:
         """Gives object's key and time of all pending uploads of the bucket, by their ID."""
-        begun: dict[str, tuple[str, float]] = {}
-        arguments: dict[str, Any] = {"Prefix": self._objects.bucket.prefix}
-        while True:
-            page = self._objects.ask("ListMultipartUploads", call, **arguments).document
-            for each in page.get("Uploads", ()):
-                begun[str(each["UploadId"])] = str(each["Key"]), each["Initiated"].timestamp()
-            if not page.get("IsTruncated"):
-                return begun
-            arguments["KeyMarker"] = page["NextKeyMarker"]
-            arguments["UploadIdMarker"] = page["NextUploadIdMarker"]
+        ask = functools.partial(self._objects.ask, call=call)
+        return {
+            str(each["UploadId"]): (str(each["Key"]), each["Initiated"].timestamp())
+            for _, page in pages(ask, UPLOADS, Prefix=self._objects.bucket.prefix)
+            for each in page
+        }
 
     def _listed(self, pending: Pending, call: Call) -> Iterator[Mapping[str, Any]]:
-        arguments: dict[str, Any] = {}
-        while True:
+        def ask(operation: str, **arguments: Any) -> Answer:
             with _lost():
-                page = self._objects.ask(
-                    "ListParts", call, pinned=True, **self._named(pending), **arguments
-                ).document
-            yield from page.get("Parts", ())
-            if not page.get("IsTruncated"):
-                return
-            arguments["PartNumberMarker"] = int(page["NextPartNumberMarker"])
+                return self._objects.ask(operation, call, pinned=True, **arguments)
+
+        for _, page in pages(ask, PARTS, **self._named(pending)):
+            yield from page
 
     def _named(self, pending: Pending) -> dict[str, Any]:
         return {"Key": self._objects.bucket.object_key(pending.key), "UploadId": pending.upload_id}
@@ -247,7 +245,7 @@ def _matching(
     """Gives the IDs of the pending uploads that `record` is of.
 
     One that was written before there was an ID, since when a reply was lost or a process killed, is of the
-    uploads to the same object that no other record is of, and that began no earlier.
+    uploads to the same object that no other record is of, and that began just then.
     """
     upload_id = record.pending.upload_id
     if upload_id:
@@ -255,7 +253,7 @@ def _matching(
     return [
         each
         for each, (key, began) in begun.items()
-        if key == name and each not in known and began > record.written - _SKEW
+        if key == name and each not in known and -_SKEW < began - record.written < _BEGINNING
     ]
 
 

@@ -11,7 +11,7 @@ from imgstore.backends._intake import Digests, Intake
 from imgstore.backends.s3.failures import fail, typed
 from imgstore.backends.s3.flight import Cutter, Flight
 from imgstore.backends.s3.identity import Pin
-from imgstore.backends.s3.objects import Objects, cleaning
+from imgstore.backends.s3.objects import Objects, cleaning, fresh_marker
 from imgstore.backends.s3.parts import Held, Parts
 from imgstore.backends.s3.pending import Pending
 from imgstore.backends.s3.planning import IMAGE_LIMIT, LIMITS, planned
@@ -75,7 +75,7 @@ class S3Writer:
             memory = paged(first if size is None else max(1, min(first, size)))
             count = cutter.fill(memory)
             if cutter.ended:
-                return self._objects.put(key, memory[:count], overwrite=overwrite, call=call)
+                return self._put_whole(key, memory[:count], overwrite=overwrite, call=call)
             pending = self._parts.begin(key, size, digests={}, overwrite=overwrite, call=call)
             return self._put_parts(pending, cutter, memory, call)
         except Exception as exc:
@@ -94,9 +94,16 @@ class S3Writer:
                 raise VersionChangedError(f"{key!r} is not the version that was to be deleted any more")
             self._objects.remove(key, found, call)
 
+    def _put_whole(self, key: str, data: memoryview, *, overwrite: bool, call: Call) -> ObjectInfo:
+        marker = fresh_marker()
+        with self._objects.unsettled(key, marker, overwrite=overwrite):
+            return self._objects.put(key, data, marker=marker, overwrite=overwrite, call=call)
+
     def _put_parts(self, pending: Pending, cutter: Cutter, memory: memoryview, call: Call) -> ObjectInfo:
         try:
-            return self._parts.join(pending, self._send(pending, cutter, memory, call), call)
+            held = self._send(pending, cutter, memory, call)
+            with self._objects.unsettled(pending.key, pending.marker, overwrite=pending.overwrite):
+                return self._parts.join(pending, held, call)
         except BaseException as exc:
             with contextlib.suppress(ImgstoreError):  # what stays is found by `uploads`
                 self._parts.drop(pending, cleaning(call))
