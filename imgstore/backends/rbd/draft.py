@@ -188,17 +188,24 @@ def own(
 
 
 def remove(connection: Connection, name: str) -> None:
-    """Removes an image with its snapshots; it is no error if it is gone. Blocks.
+    """Removes an image with its manifest and snapshots; it is no error if it is gone. Blocks.
 
     Raises: what the bindings raise; EBUSY while a process has it open, or was killed some seconds ago.
     """
     with contextlib.suppress(*_absent(connection)):
         image = connection.open(name, writable=True)
         try:
+            drop_manifest(connection, image.id())
             drop_snapshots(image)
         finally:
             connection.close(image)
         connection.rbd.remove(connection.pool, name)
+
+
+def drop_manifest(connection: Connection, image_id: str) -> None:
+    """Removes the manifest of an image that goes, if it has one. Blocks."""
+    with contextlib.suppress(connection.bindings.rados.ObjectNotFound):
+        connection.pool.remove_object(names.manifest(image_id))
 
 
 def drop_snapshots(image: Image) -> None:

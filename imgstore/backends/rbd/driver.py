@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imgstore.backends.rbd import bindings
+from imgstore.backends.rbd import bindings, manifests
 from imgstore.backends.rbd.cluster import Cluster, Session
 from imgstore.backends.rbd.extents import RbdExtents
 from imgstore.backends.rbd.failures import failure
 from imgstore.backends.rbd.lister import RbdLister
-from imgstore.backends.rbd.names import name_of
+from imgstore.backends.rbd.names import is_manifest
 from imgstore.backends.rbd.options import OPTIONS, Settings
 from imgstore.backends.rbd.pins import Pinned, clip
 from imgstore.backends.rbd.reader import RbdReader
@@ -140,15 +140,21 @@ class RbdStore(Store):
 
     def _stat(self, key: str, call: Call) -> ObjectInfo:
         wait = Wait(call, self.clock)
-        name_of(key)
+        of_manifest = is_manifest(key)
         with self._cluster.connected(wait) as session:
+            if of_manifest:
+                return manifests.read(session, key, None, wait)[0]
             pinned = session.pins.take(key, None, wait)
             session.pins.give_back(pinned)
             return pinned.info
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         wait = Wait(call, self.clock)
-        name_of(key)
+        if is_manifest(key):
+            with self._cluster.connected(wait) as session:
+                info, data = manifests.read(session, key, version, wait)
+            served = clip(info, start, stop)
+            return Opened(manifests.HeldReader(data[served.start : served.stop]), info, served)
         session = self._cluster.lease(wait)
         try:
             pinned = session.pins.take(key, version, wait)

@@ -6,10 +6,11 @@ import errno
 from collections.abc import Iterator
 from typing import Final, Literal
 
+from imgstore.backends.rbd import manifests
 from imgstore.backends.rbd.bindings import Image
 from imgstore.backends.rbd.cluster import Cluster
 from imgstore.backends.rbd.failures import number_of, typed
-from imgstore.backends.rbd.names import name_of
+from imgstore.backends.rbd.names import is_manifest
 from imgstore.backends.rbd.pins import Pinned, clip
 from imgstore.backends.rbd.waiting import Wait
 from imgstore.model import NO_CALL, ByteRange, Call, Extent
@@ -47,8 +48,13 @@ class RbdExtents:
     def _extents(self, key: str, wanted: ByteRange, version: str | None, call: Call) -> Iterator[Extent]:
         wait = Wait(call, self._owner.clock)
         with typed(self._owner, key):
-            name_of(key)
+            of_manifest = is_manifest(key)
             with self._cluster.connected(wait) as session:
+                if of_manifest:
+                    info, _ = manifests.read(session, key, version, wait)
+                    served = clip(info, wanted.start, wanted.stop)
+                    yield from _extent(served.start, served.stop or 0, "data")
+                    return
                 pinned = session.pins.take(key, version, wait)
                 try:
                     served = clip(pinned.info, wanted.start, wanted.stop)

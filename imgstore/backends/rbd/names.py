@@ -2,7 +2,8 @@
 
 A key is the name of its image, but for '/' and '@', which separate the parts of a name for Ceph's tools,
 '%', and control characters, which would break their listings: these are percent-encoded. So images that
-Glance or `rbd` named are found under their names, and every key has one name.
+Glance or `rbd` named are found under their names, and every key has one name. A key that ends in `.meta4` is
+that of a manifest, and no image's.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from imgstore.errors import UnsafeLocationError
-from imgstore.model import check_key
+from imgstore.model import MANIFEST_SUFFIX, check_key
 
 OWN: Final = ".imgstore-"
 _DRAFT: Final = f"{OWN}new-"  # being written
 _REPLACED: Final = f"{OWN}old-"  # the image of a key whose next one is just taking its name
 _GONE: Final = f"{OWN}gone-"  # deleted, its objects still to be removed
+_MANIFEST: Final = "imgstore.manifest."
 # The name ends that of an object, "rbd_id.NAME", of which OSDs take 2048 bytes (osd_max_object_name_len).
 NAME_LIMIT: Final = 2040
 _ESCAPED: Final = re.compile(r"[%/@\x00-\x1f\x7f]")
@@ -29,6 +31,10 @@ def name_of(key: str) -> str:
     """Gives the name of the image of `key`. Raises: UnsafeLocationError for a key that no image can have."""
     if key.startswith(OWN):
         raise UnsafeLocationError(f"names that begin with {OWN!r} are the driver's own", key=key)
+    if subject(key) is not None:
+        raise UnsafeLocationError(
+            f"a key that ends in {MANIFEST_SUFFIX!r} is that of an image's manifest", key=key
+        )
     name = _ESCAPED.sub(lambda found: quote(found[0], safe=""), key)
     size = len(name.encode())
     if size > NAME_LIMIT:
@@ -47,6 +53,24 @@ def key_of(name: str) -> str | None:
         return key if name_of(key) == name else None
     except (UnicodeDecodeError, UnsafeLocationError):
         return None
+
+
+def subject(key: str) -> str | None:
+    """Gives the key of the image whose manifest `key` names; None for the key of an image."""
+    found = key.removesuffix(MANIFEST_SUFFIX)
+    return None if found in {key, ""} or found.endswith("/") else found
+
+
+def is_manifest(key: str) -> bool:
+    """Whether `key` is that of a manifest. Raises: UnsafeLocationError for one that no image can have."""
+    of = subject(key)
+    name_of(key if of is None else of)
+    return of is not None
+
+
+def manifest(image_id: str) -> str:
+    """Gives the name of the RADOS object that the manifest of an image is."""
+    return f"{_MANIFEST}{image_id}"
 
 
 def draft() -> str:

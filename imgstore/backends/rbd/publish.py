@@ -234,8 +234,9 @@ def _remove(connection: Connection, left: str | None) -> None:
         return
     try:
         with _open(connection, left) as image:
-            clones = _has_clones(connection, image)
+            clones, image_id = _has_clones(connection, image), image.id()
         if clones:
+            draft.drop_manifest(connection, image_id)
             connection.rbd.trash_move(connection.pool, left, 0)
         else:
             draft.remove(connection, left)

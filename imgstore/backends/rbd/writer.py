@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from imgstore.backends._intake import Digests, Intake
-from imgstore.backends.rbd import draft, publish
+from imgstore.backends.rbd import draft, manifests, publish
 from imgstore.backends.rbd.cluster import Cluster, Session
 from imgstore.backends.rbd.draft import Draft, Plan
 from imgstore.backends.rbd.failures import fail, is_foreign, typed
-from imgstore.backends.rbd.names import name_of
+from imgstore.backends.rbd.names import is_manifest
 from imgstore.backends.rbd.outflow import Outflow, stretches
 from imgstore.backends.rbd.waiting import Wait
 from imgstore.errors import AlreadyExistsError, ConflictError, ImgstoreError
@@ -48,12 +48,14 @@ class RbdWriter:
         call: Call = NO_CALL,
     ) -> ObjectInfo:
         self._owner._admit(key, call)
-        name_of(key)
+        of_manifest = is_manifest(key)
         intake = Intake(source, size, Digests(digests), self._owner.clock, call)
         plan = Plan(key, size, intake.digests.expected, overwrite, self._owner.clock.time())
         wait = Wait(call, self._owner.clock)
         try:
             with self._cluster.connected(wait) as session:
+                if of_manifest:
+                    return manifests.store(session, key, intake, overwrite=overwrite, wait=wait)
                 session.run(lambda: publish.check(session, key, overwrite=overwrite), wait)
                 return self._stored(session, plan, intake, wait)
         except Exception as exc:
@@ -65,9 +67,9 @@ class RbdWriter:
         self._owner._admit(key, call)
         wait = Wait(call, self._owner.clock)
         with typed(self._owner, key):
-            name_of(key)
+            remove = manifests.remove if is_manifest(key) else publish.delete
             with self._cluster.connected(wait) as session:
-                session.run(lambda: publish.delete(session, key, version), wait)
+                session.run(lambda: remove(session, key, version), wait)
 
     def _stored(self, session: Session, plan: Plan, intake: Intake, wait: Wait) -> ObjectInfo:
         image = draft.create(session, plan, wait)

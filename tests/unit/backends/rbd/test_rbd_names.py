@@ -11,7 +11,7 @@ from imgstore.model import check_key
 
 def is_key(text):
     try:
-        return bool(check_key(text)) and not text.startswith(names.OWN)
+        return bool(check_key(text)) and not text.startswith(names.OWN) and names.subject(text) is None
     except UnsafeLocationError:
         return False
 
@@ -76,3 +76,33 @@ def test_a_name_has_the_bytes_that_ceph_takes():
     assert names.name_of("@" * 680) == "%40" * 680
     with pytest.raises(UnsafeLocationError, match="2043 bytes as the name of an RBD image; Ceph takes 2040"):
         names.name_of("@" * 681)
+
+
+@pytest.mark.parametrize(
+    "key, subject",
+    [
+        ("a.meta4", "a"),
+        ("a/b.meta4", "a/b"),
+        ("a.meta4.meta4", "a.meta4"),
+        (".meta4", None),
+        ("a/.meta4", None),
+        ("a.meta4x", None),
+        ("a", None),
+    ],
+)
+def test_a_key_that_ends_like_a_manifest_names_the_image_before(key, subject):
+    assert names.subject(key) == subject
+    if subject is None:
+        assert names.name_of(key)
+        assert not names.is_manifest(key)
+    else:
+        assert names.key_of(key) is None
+        with pytest.raises(UnsafeLocationError, match="manifest"):
+            names.name_of(key)
+
+
+@pytest.mark.parametrize("key", ["a.meta4.meta4", f"{names.OWN}x.meta4"])
+def test_what_is_no_image_has_no_manifest(key):
+    with pytest.raises(UnsafeLocationError):
+        names.is_manifest(key)
+    assert names.is_manifest("a.meta4")
