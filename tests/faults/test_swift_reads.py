@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from imgstore.errors import (
     BadReplyError,
     ConfigError,
     NotFoundError,
+    OperationCancelledError,
     PermanentError,
     PermissionDeniedError,
     ProtocolViolationError,
@@ -300,6 +302,39 @@ def test_a16_a_passing_status_costs_one_more_request(made, status):
     made.server.script("GET", "small", Fault(status=status))
     assert read(made.store(), "small") == SMALL
     assert made.server.count("GET", "small") == 2
+
+
+@pytest.mark.parametrize("key", ["dynamic", "large"])
+def test_a_cancel_ends_what_a_reader_asks_in_between(made, key):
+    """The next segment of a dynamic image; what is wrong with one of a static image that broke off."""
+    made.put_dynamic()
+    made.put_large()
+    made.server.script("GET", "/images/large$", Fault(cut=1000))
+    asked, over = threading.Event(), threading.Event()
+    with made.driver().get(key) as stream:
+
+        def before(method, path):
+            if asked.is_set() or not path.endswith(("dynamic-00002", "/images/large")):
+                return
+            asked.set()
+            over.wait(10)
+
+        def cancel():
+            asked.wait(10)
+            stream.cancel()
+
+        made.server.before = before
+        assert len(stream.read(1000)) == 1000
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
+        begun = time.monotonic()
+        with pytest.raises(OperationCancelledError):
+            stream.read(1)
+        took = time.monotonic() - begun
+        over.set()
+        canceller.join()
+    assert asked.is_set()
+    assert took < 3
 
 
 def test_a17_a_whole_image_for_a_range_is_skipped_forward(made):

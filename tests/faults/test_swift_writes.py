@@ -26,7 +26,7 @@ from imgstore.errors import (
 )
 from imgstore.model import Call, CancelToken
 from tests.faults.swift_rig import IMAGE, SEGMENT, SMALL, read, rig, store_at
-from tests.faults.swift_server import Fault
+from tests.faults.swift_server import Fault, _Handler
 
 MANIFEST = "/images/new$"
 PART = "images_segments/new/"
@@ -50,6 +50,13 @@ def begun(store, *, parts=4, **options):
         for number, view in enumerate(views()[:parts])
     ]
     return token, held
+
+
+def wait_for(condition):
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
 
 
 def own(made):
@@ -287,6 +294,36 @@ def test_d5_d16_a_segment_that_is_gone_ends_the_upload(made):
     assert "new" not in made.server.containers.get("images", {})
 
 
+@pytest.mark.parametrize("act", ["put", "upload", "copy"])
+def test_d3_what_a_second_try_brought_in_vain_is_removed(made, act):
+    """The first try was stored, and nobody could ask for it; the second finds that, of the same bytes."""
+
+    def before(method, path):
+        if method == "PUT" and path.endswith("/images/new"):
+            made.server.before = lambda *_: None
+            made.server.script("HEAD", MANIFEST, Fault(reset=True))
+
+    def act_once():
+        if act == "put":
+            return store.writer.put("new", io.BytesIO(IMAGE), len(IMAGE))
+        if act == "copy":
+            return store.copier.copy("large", "new")
+        token, parts = begun(store)
+        return store.uploader.complete(token, parts)
+
+    store = made.driver()
+    if act == "copy":
+        made.put_large()
+    made.server.script("PUT", MANIFEST, Fault(lose=True))
+    made.server.before = before
+    with pytest.raises(ConnectionLostError):
+        act_once()
+    assert act_once().size == len(IMAGE)
+    reap(store)
+    assert made.server.body_of("images", "new") == IMAGE
+    assert own(made) == []
+
+
 def test_d16_a_manifest_that_is_refused_for_now_is_put_again(made):
     """The manifest comes before its segments are seen."""
     store = made.store()
@@ -403,6 +440,39 @@ def test_d6_d7_a_source_that_fails_or_changes_leaves_nothing(made):
     assert made.segments() == []
 
 
+@pytest.mark.parametrize("slow", [False, True], ids=["in time", "never"])
+def test_d7_a_segment_that_is_on_its_way_when_the_source_fails(made, monkeypatch, slow):
+    """Cut off, it might be stored after all was cleared away, and nothing would tell of it."""
+    sent, failed = threading.Event(), threading.Event()
+
+    class Source(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() and sent.wait(10):
+                failed.set()
+                raise RuntimeError("the source's own")
+            return super().read(SEGMENT + 1)
+
+    def before(method, path):
+        if method == "PUT" and PART in path:
+            sent.set()
+            failed.wait(10)
+            if slow:
+                removed.wait(10)
+
+    removed = threading.Event()
+    made.server.before = before
+    store = made.driver()
+    if slow:
+        monkeypatch.setattr("imgstore.backends.swift.sending._ANSWERS", 0.05)
+    with pytest.raises(RuntimeError, match="the source's own"):
+        store.writer.put("new", Source(IMAGE))
+    removed.set()
+    wait_for(lambda: made.segments() if slow else not own(made))
+    assert len(list(store.uploader.uploads())) == slow
+    reap(store)
+    assert own(made) == []
+
+
 def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     token, store = CancelToken(), made.driver()
 
@@ -419,6 +489,16 @@ def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     reap(store)
     assert made.segments() == []
     assert "new" not in made.server.containers.get("images", {})
+
+
+def test_a_page_in_front_of_the_service_is_no_word_of_it(made, monkeypatch):
+    def done(handler, path, body, **options):
+        return (200, {}, b"<html>") if path == "/info" else answered(handler, path, body, **options)
+
+    answered = _Handler._done
+    monkeypatch.setattr(_Handler, "_done", done)
+    made.driver().writer.put("new", io.BytesIO(IMAGE))
+    assert made.server.body_of("images", "new") == IMAGE
 
 
 @pytest.mark.parametrize("act", ["put", "copy"])
@@ -501,6 +581,20 @@ def test_a_dynamic_large_object_is_deleted_with_its_segments(made):
     made.server.put("images", "dynamic2", b"x")
     made.driver().writer.delete("dynamic")
     assert made.server.names("images") == ["dynamic2"]
+
+
+@pytest.mark.parametrize("act", ["delete", "overwrite"])
+def test_images_named_like_the_segments_of_another_are_kept(made, act):
+    others = {"disk-readme": b"1", "disk-2": b"22", "disk-20261121": b"333", "disk-1": b"4444"}
+    made.put_dynamic("disk")
+    for key, data in others.items():
+        made.server.put("images", key, data)
+    if act == "delete":
+        made.driver().writer.delete("disk")
+    else:
+        made.driver().writer.put("disk", io.BytesIO(SMALL), overwrite=True)
+    left = made.server.containers["images"]
+    assert {key: left[key].data for key in left if key != "disk"} == others
 
 
 def test_a_killed_delete_is_ended_by_reap(made):

@@ -65,7 +65,7 @@ class SwiftCopier:
                 at += size
             parts = check_parts(record, parts, limits_of(owner.service.capabilities(call=call)))
             remains = replaced(owner, record.key, call) if record.overwrite else None
-            info = publish_parts(owner, record, parts, call)
+            published = publish_parts(owner, record, parts, call)
         except Exception as exc:
             # After a request without an answer all stays, for `reap`.
             if is_final(owner.translate(exc)):
@@ -73,8 +73,8 @@ class SwiftCopier:
             raise
         if remains is not None:
             remains.sweep(call)
-        conclude(owner, record, call)
-        return info
+        conclude(owner, record, parts, published, call)
+        return published.info
 
     def _pieces(self, key: str, reply: Reply, call: Call) -> Iterator[_Piece]:
         """Gives what the image is made of. Raises: UnsupportedError; BadReplyError for one with a gap."""

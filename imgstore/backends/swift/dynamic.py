@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote
 
@@ -21,7 +22,7 @@ from imgstore.errors import (
     RangeNotSatisfiableError,
     UnpinnableError,
 )
-from imgstore.model import ByteRange, Call, ObjectInfo, Version
+from imgstore.model import ByteRange, Call, CancelToken, ObjectInfo, Version
 from imgstore.stream import Opened, RawReader
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)", re.DOTALL)
@@ -99,7 +100,9 @@ class Joined:
     def __init__(self, service: Service, found: Dynamic, start: int, stop: int, call: Call) -> None:
         self._service = service
         self._found = found
-        self._call = call
+        # a request for the next segment is called off with the reader
+        self._cancel = CancelToken() if call.cancel is None else call.cancel.child()
+        self._call = replace(call, cancel=self._cancel)
         self._spans = _spans(found.segments, start, stop)
         self._raw: RawReader | None = None
         self._left = 0
@@ -124,6 +127,7 @@ class Joined:
 
     def abort(self) -> None:
         self._aborted = True
+        self._cancel.cancel()
         raw = self._raw
         if raw is not None:
             raw.abort()
@@ -193,6 +197,28 @@ def _check_numbers(segments: Sequence[Segment]) -> None:
         raise BadReplyError(
             f"segment {missing} of the image is missing from its list; Swift would serve the rest"
         )
+
+
+def row(names: Sequence[str], prefix: str) -> list[str]:
+    """Gives those of the names that are numbered from 0 or 1 on without a gap, the last first.
+
+    What else begins with the prefix is served with them, but may be another image: beside the segments of
+    `disk` from `disk-00001` on, `disk-readme` or `disk-2`. Whoever removes them in this order leaves a row.
+
+    >>> row(["disk-00001", "disk-00002", "disk-2", "disk-20261121", "disk-readme"], "disk-")
+    ['disk-00002', 'disk-00001']
+    """
+    found: dict[int, dict[int, str]] = {}
+    for name in names:
+        digits = name.removeprefix(prefix).lstrip("-_./")
+        if digits.isascii() and digits.isdigit():
+            found.setdefault(len(digits), {})[int(digits)] = name
+    for width in sorted(found, reverse=True):
+        numbered, first = found[width], min(1, *found[width])
+        last = next(each for each in itertools.count(first) if each not in numbered)
+        if last > first:
+            return [numbered[each] for each in reversed(range(first, last))]
+    return []
 
 
 def _spans(segments: Sequence[Segment], start: int, stop: int) -> list[tuple[Segment, int, int]]:

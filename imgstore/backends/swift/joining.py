@@ -11,6 +11,7 @@ from imgstore.backends._http_range import judge, range_header
 from imgstore.backends._intake import Digests
 from imgstore.backends.swift.failures import RefusedError
 from imgstore.backends.swift.parts import Limits, limits_of
+from imgstore.backends.swift.publish import Published
 from imgstore.backends.swift.records import Record
 from imgstore.backends.swift.remains import replaced
 from imgstore.backends.swift.segments import Segments, etag, joined_etag
@@ -27,7 +28,7 @@ from imgstore.errors import (
     UnsupportedError,
     UploadLostError,
 )
-from imgstore.model import Call, ObjectInfo, Part
+from imgstore.model import Call, Part
 
 if TYPE_CHECKING:
     from imgstore.backends.swift.driver import SwiftStore
@@ -43,7 +44,7 @@ _BLOCK: Final = 1 << 20
 _CLEANING: Final = 30.0
 
 
-def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> ObjectInfo:
+def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> Published:
     """Publishes `parts` as the image of `record`; the segments of an image that it replaces go.
 
     Raises: ConflictError where another writer took the key; UploadLostError for a segment that is gone;
@@ -54,15 +55,15 @@ def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -
     _check_digests(owner, record, parts, call)
     remains = replaced(owner, record.key, call) if record.overwrite else None
     try:
-        info = publish_parts(owner, record, parts, call)
+        published = publish_parts(owner, record, parts, call)
     except AlreadyExistsError as exc:
         raise ConflictError("another writer published the image first", request_id=exc.request_id) from None
     if remains is not None:
         remains.sweep(call)
-    return info
+    return published
 
 
-def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> ObjectInfo:
+def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -> Published:
     """Puts the manifest of `parts`, or the empty object of none. Raises: as `Publisher.publish`."""
     segments = Segments(owner, record)
     publish = owner.publisher.publish
@@ -106,8 +107,16 @@ def is_final(error: ImgstoreError) -> bool:
     return not isinstance(error, open_ended)
 
 
-def conclude(owner: SwiftStore, record: Record, call: Call) -> None:
-    """Removes the record of an image that is published: whatever becomes of it, that is no failure."""
+def conclude(
+    owner: SwiftStore, record: Record, parts: Sequence[Part], published: Published, call: Call
+) -> None:
+    """Removes the record of an image that is published, and `parts` where it is not made of them.
+
+    Whatever becomes of that, it is no failure.
+    """
+    if not published.own:
+        discard(owner, record, parts)
+        return
     try:
         owner.records.remove(record.upload, record.key, call)
     except (RefusedError, ImgstoreError) as exc:

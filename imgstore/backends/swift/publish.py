@@ -6,6 +6,7 @@ import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from imgstore.backends._http_range import Reply
@@ -26,6 +27,17 @@ UPLOAD_FIELD: Final = "X-Object-Meta-Imgstore-Upload"
 _REMEMBERED: Final = 256
 # What is asked after a failure gets this many seconds, though the caller's own may be over.
 _ASKING: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An image that is there. `own` if it is of this put, and not of an earlier one of the same bytes.
+
+    Such a one had no answer and was stored all the same; what this put brought is then not needed.
+    """
+
+    info: ObjectInfo
+    own: bool = True
 
 
 class Publisher:
@@ -64,7 +76,7 @@ class Publisher:
         overwrite: bool,
         call: Call,
         query: str | None = None,
-    ) -> ObjectInfo:
+    ) -> Published:
         """Puts `body` and gives what the store has then: an image of `size` bytes, whose ETag is `etag`.
 
         Raises: AlreadyExistsError without `overwrite` where the key is taken; TransientError where the image
@@ -91,7 +103,7 @@ class Publisher:
         etag: str,
         call: Call,
         query: str | None,
-    ) -> ObjectInfo:
+    ) -> Published:
         container = self._owner.layout.place(key)
         try:
             reply = self._owner.placing.put(
@@ -104,7 +116,7 @@ class Publisher:
         if etag_of(reply) not in {etag, ""}:
             self._withdraw(key, upload, call)
             raise reply.bad("another ETag than that of the bytes that were stored")
-        return self._told(key, upload, size, call)
+        return Published(self._told(key, upload, size, call))
 
     def _told(self, key: str, upload: str, size: int, call: Call) -> ObjectInfo:
         """Describes the image of `upload`, which was stored; without a version where it cannot be asked."""
@@ -116,7 +128,7 @@ class Publisher:
             LOG.debug("%r is stored, and cannot be described: %s", key, exc)
         return ObjectInfo(key, size, None)
 
-    def _resolved(self, exc: Exception, key: str, upload: str, etag: str, call: Call) -> ObjectInfo:
+    def _resolved(self, exc: Exception, key: str, upload: str, etag: str, call: Call) -> Published:
         """Gives the image where it was stored in spite of `exc`, else raises what that means."""
         error = translate(exc)
         taken = isinstance(error, AlreadyExistsError)
@@ -127,8 +139,9 @@ class Publisher:
         except (RefusedError, ImgstoreError):
             self._remember(key, etag, upload)
             raise error from error.__cause__
-        if reply is not None and (is_of(reply, upload) or self._was_unclear(key, etag, reply)):
-            return self._owner.reader.described(key, reply, call)
+        own = reply is not None and is_of(reply, upload)
+        if reply is not None and (own or self._was_unclear(key, etag, reply)):
+            return Published(self._owner.reader.described(key, reply, call), own)
         if taken:
             raise _taken()
         # The server may still be at it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from imgstore.backends._http_range import Reply
+from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.dynamic import manifest_of
 from imgstore.backends.swift.failures import RefusedError
 from imgstore.backends.swift.layout import is_own, segments_of, stem
@@ -75,8 +76,12 @@ class Remains:
 
     def _dynamic(self, reply: Reply, call: Call) -> Iterator[tuple[str, str]]:
         container, _, prefix = unquote(manifest_of(reply) or "").partition("/")
-        for entry in self._owner.service.objects(container, call=call, prefix=prefix, missing_ok=True):
-            yield container, str(entry["name"])
+        listed = self._owner.service.objects(container, call=call, prefix=prefix, missing_ok=True)
+        names = [str(entry["name"]) for entry in listed]
+        row = dynamic.row(names, prefix)
+        if stay := len(names) - len(row):
+            LOG.warning("%r: %d objects stay: they are not numbered as its segments are", self._key, stay)
+        yield from ((container, name) for name in row)
 
     def _static(self, container: str, call: Call) -> Iterator[tuple[str, str]]:
         service = self._owner.service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -217,15 +218,19 @@ class Service:
         return self._ask(functions().head_account, call=call)
 
     def capabilities(self, *, call: Call) -> Mapping[str, Any]:
-        """Gives what the service tells of itself at /info, nothing where it keeps that to itself."""
+        """Gives what the service tells of itself at /info, nothing where it keeps that to itself.
+
+        In front of it there may be somebody else's page, whatever its status.
+        """
         root, version, _ = urlparse(self.access(call).url).path.rpartition("/v1")
         exchange, watch = self.send(
             "GET", f"{root if version else ''}/info", {"Connection": "close"}, call=call
         )
         body = self.transport.read(exchange, watch)
-        if exchange.reply.status != 200:
-            return {}
-        told = parsed(exchange.reply, body)
+        told = None
+        if exchange.reply.status == 200:
+            with contextlib.suppress(BadReplyError):
+                told = parsed(exchange.reply, body)
         return told if isinstance(told, dict) else {}
 
     def _page(self, function: Callable[..., Any], *args: str, call: Call, **where: str) -> Any:

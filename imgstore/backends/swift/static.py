@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imgstore.backends._http_range import Reply
@@ -10,7 +10,7 @@ from imgstore.backends.swift.failures import RefusedError, changed
 from imgstore.backends.swift.service import Service, parsed
 from imgstore.backends.swift.versions import etag_of
 from imgstore.errors import ImgstoreError, NotFoundError, StoreError, TransientError
-from imgstore.model import Call
+from imgstore.model import Call, CancelToken
 from imgstore.stream import RawReader
 
 
@@ -97,7 +97,9 @@ class StaticBody:
         self._service = service
         self._place = container, key
         self._at = start
-        self._call = call
+        # what is asked after a break is called off with the reader
+        self._cancel = CancelToken() if call.cancel is None else call.cancel.child()
+        self._call = replace(call, cancel=self._cancel)
 
     def readinto(self, buffer: memoryview, /) -> int:
         try:
@@ -111,6 +113,7 @@ class StaticBody:
         return count
 
     def abort(self) -> None:
+        self._cancel.cancel()
         self._raw.abort()
 
     def close(self) -> None:

@@ -95,8 +95,11 @@ class SwiftUploader:
                 self._tidy(record, self._named(key, call), call)
             else:
                 owner.records.claim(record, call)
-                join(owner, record, parts, call)
-                self._tidy(record, {Segments(owner, record).path(part) for part in parts}, call)
+                joined = join(owner, record, parts, call)
+                kept = {Segments(owner, record).path(part) for part in parts} if joined.own else set()
+                self._tidy(record, kept, call)
+                if not joined.own:
+                    return joined.info
             return self._published(upload, key, call)
 
     def abort(self, token: str, *, call: Call = NO_CALL) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgstore.backends._intake import Digests, Intake
@@ -15,14 +12,13 @@ from imgstore.backends.swift.joining import conclude, discard, is_final, publish
 from imgstore.backends.swift.parts import Filling, limits_of, plan
 from imgstore.backends.swift.records import Record, fresh_id
 from imgstore.backends.swift.remains import Remains, replaced
-from imgstore.backends.swift.segments import Segments
+from imgstore.backends.swift.sending import Sending
 from imgstore.errors import (
     DeadlineExceededError,
     NotFoundError,
     OperationCancelledError,
-    UnsupportedError,
 )
-from imgstore.model import NO_CALL, Call, CancelToken, ObjectInfo, Part
+from imgstore.model import NO_CALL, Call, ObjectInfo
 from imgstore.store import Source
 
 if TYPE_CHECKING:
@@ -102,7 +98,7 @@ class SwiftWriter:
             owner.placing.remove_own(container, call)
 
     def _put_whole(self, record: Record, data: memoryview, call: Call) -> ObjectInfo:
-        return self._owner.publisher.publish(
+        published = self._owner.publisher.publish(
             record.key,
             data,
             upload=record.upload,
@@ -111,61 +107,29 @@ class SwiftWriter:
             overwrite=record.overwrite,
             call=call,
         )
+        return published.info
 
     def _put_segments(
         self, record: Record, first: memoryview, filling: Filling, most: int, call: Call
     ) -> ObjectInfo:
         owner = self._owner
         owner.records.begin(record, call)
-        parts: list[Part] = []
+        sending = Sending(owner, record, self._concurrency, call)
         try:
-            self._send(Segments(owner, record), first, filling, most, parts, call)
+            sending.run(first, filling, most)
         except (OperationCancelledError, DeadlineExceededError):
             raise  # there is no time to clean up: the record tells `reap` of the segments
         except Exception as exc:
-            # A request that got no answer may still be carried out: `reap` looks again.
-            discard(owner, record, parts, ended=is_final(owner.translate(exc)))
+            answered = sending.is_answered(exc)
+            discard(owner, record, sending.parts, ended=answered)  # else `reap` looks again
             raise
+        parts = sending.parts
         try:
-            info = publish_parts(owner, record, parts, call)
+            published = publish_parts(owner, record, parts, call)
         except Exception as exc:
             # Where it may be published its segments must stay; the record tells `reap` to look.
             if is_final(owner.translate(exc)):
                 discard(owner, record, parts)
             raise
-        conclude(owner, record, call)
-        return info
-
-    def _send(  # noqa: PLR0917  # private to this class
-        self,
-        segments: Segments,
-        first: memoryview,
-        filling: Filling,
-        most: int,
-        parts: list[Part],
-        call: Call,
-    ) -> None:
-        """Sends all segments, several at a time, and adds the parts in their order."""
-        cancel = CancelToken() if call.cancel is None else call.cancel.child()
-        narrowed = replace(call, cancel=cancel)
-        sent: deque[Future[Part]] = deque()
-        number = offset = 0
-        with ThreadPoolExecutor(self._concurrency, "imgstore-swift") as pool:
-            try:
-                data = first
-                while data.nbytes:
-                    if number == most:
-                        raise UnsupportedError(
-                            f"the image has more than the {most} segments that the service joins;"
-                            " give its size"
-                        )
-                    sent.append(pool.submit(segments.put, number, offset, data, narrowed))
-                    number, offset = number + 1, offset + data.nbytes
-                    while len(sent) >= self._concurrency:
-                        parts.append(sent.popleft().result())
-                    data = filling.next()
-                while sent:
-                    parts.append(sent.popleft().result())
-            except BaseException:
-                cancel.cancel()
-                raise
+        conclude(owner, record, parts, published, call)
+        return published.info
