@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from imgstore.layers.mirror import Leg, Mirror
     from imgstore.manifest import Manifest
 
+# Tries in a row at a place that others stand in for: a connection may break once. All tries of one place take
+# ten seconds and more, in which another could have served.
+LEG_ATTEMPTS: Final = 2
 RECEIVE_LIMIT: Final = 20.0  # seconds of silence that no window makes longer: connections die unnoticed
 
 _VERIFY: Final = ("off", "if-present", "required")
@@ -223,8 +226,9 @@ def mirrored(
     """Gives one store of the places that hold one image: URLs, the best first, and legs made by `leg`.
 
     A URL has its place among `sources` for its priority, a leg its own. What URLs may be is said in
-    `imgstore.backends.urls`; each gets a stack of `settings`, and is requested as it stands: those that a
-    manifest names are to be handed over only by who trusts whoever wrote it. With `manifest` every byte of
+    `imgstore.backends.urls`; each gets a stack of `settings`, in which all but the last make `LEG_ATTEMPTS`
+    tries in a row at most. They are requested as they stand: those that a manifest names are to be handed
+    over only by who trusts whoever wrote it. With `manifest` every byte of
     every source is proven by it before it is delivered, and a read goes on from any to any other.
 
     The mirror has the image alone, under `key`, else that of the manifest, else that of the first source.
@@ -234,9 +238,13 @@ def mirrored(
     """
     from imgstore.layers.mirror import Mirror
 
+    places = list(sources)
+    hasty = replace(settings, resume_attempts=min(settings.resume_attempts, LEG_ATTEMPTS))
     legs = [
-        _leg_at(each, priority, settings, clock, observe) if isinstance(each, str) else each
-        for priority, each in enumerate(sources, 1)
+        _leg_at(each, priority, hasty if priority < len(places) else settings, clock, observe)
+        if isinstance(each, str)
+        else each
+        for priority, each in enumerate(places, 1)
     ]
     if key is None and manifest is not None:
         key = manifest.key

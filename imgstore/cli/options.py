@@ -215,6 +215,8 @@ def layer_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         settings["rate_limit"] = given["limit_rate"]
     if given["stall_timeout"] is not None:
         settings["stall_timeout"] = given["stall_timeout"]
+    if given.get("resume_attempts"):
+        settings["resume_attempts"] = given["resume_attempts"]
     if given["no_resume"]:
         settings["resume_attempts"] = 0
     return settings

@@ -175,7 +175,7 @@ def _url(location: Location, given: dict[str, Any], terminal: Terminal) -> tuple
     if given["stall_timeout"] is not None:
         # What sends nothing at all is noticed as soon as what trickles.
         settings["receive_timeout"] = min(given["stall_timeout"], _RECEIVE_LIMIT)
-    settings["headers"] = headers = options.read_headers(given["headers"])
+    settings["headers"] = headers = options.read_headers(given["headers"] or ())
     terminal.hide(line.partition(":")[2].strip() for line in headers)
     if given["netrc"] or given["netrc_file"]:
         settings["netrc"] = given["netrc_file"] or True

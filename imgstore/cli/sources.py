@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ def joined(
         return
     places = [*_typed(locations, given, web=bool(named)), *named]
     with ExitStack() as stack:
-        yield _mirror(_distinct(places), manifest, terminal, stores, observe=observe, stack=stack)
+        yield _mirror([*_distinct(places)], manifest, terminal, stores, observe=observe, stack=stack)
 
 
 def name_of(locations: Sequence[Location], manifest: Manifest | None) -> str:
@@ -129,7 +129,7 @@ def _check_secrets(locations: Sequence[Location], given: dict[str, Any]) -> None
     raise ConfigError(f"--{flag(secret)} would be sent to {told}; configure a store for each")
 
 
-def _distinct(places: Sequence[_Place]) -> Iterator[_Place]:
+def _distinct(places: Iterable[_Place]) -> Iterator[_Place]:
     """Gives the places under names of their own: two URLs may differ in what is not shown."""
     seen: Counter[str] = Counter()
     for place in places:
@@ -141,7 +141,7 @@ def _distinct(places: Sequence[_Place]) -> Iterator[_Place]:
 
 
 def _mirror(
-    places: Iterator[_Place],
+    places: Sequence[_Place],
     manifest: Manifest | None,
     terminal: Terminal,
     stores: Mapping[str, Store],
@@ -149,12 +149,15 @@ def _mirror(
     observe: Callable[[Event], None] | None,
     stack: ExitStack,
 ) -> Source:
-    from imgstore.stack import leg, mirrored
+    from imgstore.stack import LEG_ATTEMPTS, leg, mirrored
 
     sources, legs = [], []
+    worst = max(place.priority for place in places)
     for place in places:
         # the mirror has each leg proven
-        given = {**place.given, "prove": None}
+        given = {**place.given, "prove": None, "resume_attempts": None}
+        if place.priority < worst:
+            given["resume_attempts"] = LEG_ATTEMPTS
         source = stack.enter_context(opened(place.location, given, terminal, stores, observe))
         if source.store is not None:
             legs.append(leg(source.store, source.key, priority=place.priority, name=place.location.shown))

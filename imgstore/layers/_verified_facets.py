@@ -65,6 +65,11 @@ def proven_zeros(extent: Extent, manifest: Manifest) -> Iterator[Extent]:
         start = end
 
 
+def has_zeros(manifest: Manifest) -> bool:
+    """Tells whether a manifest proves any chunk to be zeros."""
+    return any(_is_zeros(manifest, number) for number in range(len(manifest.chunks)))
+
+
 def _is_zeros(manifest: Manifest, number: int) -> bool:
     size = manifest.chunk_range(number).size or 0
     return manifest.chunks[number] == _digest_of_zeros(manifest.algorithm, size)

@@ -56,9 +56,8 @@ class Mirror(Store):
 
         `key` is the one image that the mirror has; by default that which `manifest` names. Without either it
         has every key, and each leg the same ones. `manifest` says that every leg proves each byte by it: all
-        stores are in verify layers that require it. Then the mirror has `extents`, too: the chunks of zeros.
-        `observe` is the mirror's own, as that of the metrics
-        layer.
+        stores are in verify layers that require it; where it proves chunks to be zeros, the mirror has
+        `extents`. `observe` is the mirror's own, as that of the metrics layer.
 
         Raises: ConfigError for no legs, for names that are not unique or hold a colon, for a leg with a key
         of its own where the mirror's is not said.
@@ -68,8 +67,7 @@ class Mirror(Store):
         self.legs = tuple(legs)
         self._borrowed = borrowed
         self._legs = Legs(self.legs, key, manifest, clock=clock, observe=observe)
-        if manifest is not None:
-            self.extents = ProvenExtents(self, manifest)
+        self.extents = ProvenExtents.of(self, self._legs.key, manifest)
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         reader = MirroredReader(self._legs, key, ByteRange(start, stop), version, call, store=self.store_id)

@@ -312,13 +312,11 @@ class TestManifest:
         assert why in str(rig.fails(ManifestError))
         assert not rig.open
 
-    def test_tells_what_is_zeros_whichever_leg_serves(self):
+    def test_tells_what_is_zeros(self):
         data = DATA[:10_000] + bytes(20_000) + DATA[30_000:]
-        stores = [ScriptedStore(refused()), ScriptedStore(*[Attempt(data=data)] * 5)]
         manifest = manifest_of(data, 5000, key=KEY)
-        names = ["a", "b"]
-        legs = [Leg(store, name=name) for store, name in zip(stores, names, strict=True)]
-        mirror = Mirror(legs, manifest=manifest, clock=Clock())
+        store = ScriptedStore(Attempt(data=data))
+        mirror = Mirror([Leg(store)], manifest=manifest)
 
         def told(**options):
             found = mirror.extents.extents(KEY, **options)
@@ -336,12 +334,14 @@ class TestManifest:
             told(start=len(data))
         with pytest.raises(NotFoundError):
             mirror.extents.extents("other")
+        assert not store.asked
         mirror.close()
         with pytest.raises(ValueError, match="is closed"):
             told()
 
     def test_alone_tells_what_is_zeros(self):
         assert Rig([GOOD], [GOOD]).mirror.extents is None
+        assert Rig([GOOD], [GOOD], manifest=self.MANIFEST).mirror.extents is None
 
     def test_of_the_bytes_goes_on_behind_a_digest_of_the_whole(self):
         wrong = DigestMismatchError("the store's digest of the whole is wrong")
