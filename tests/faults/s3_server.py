@@ -55,8 +55,9 @@ class Fault:
 
     `refuse`: it is answered with that code, and nothing is done. `lose`: it is done, and the connection cut
     before a byte of the reply. `reset`: cut at once, nothing done. `stall`: silence, with the reply begun if
-    it has a body. `body`: it is done, and answered 200 with these bytes instead. `skip`: the same, not done.
-    `flip`: a byte of what it brings is another when it is stored. `cut`: that many bytes of the reply's body.
+    it has a body. `body`: it is done, and answered with `status` and these bytes instead. `skip`: the same,
+    not done. `flip`: a byte of what it brings is another when it is stored. `cut`: that many bytes of the
+    reply's body.
     """
 
     refuse: str = ""
@@ -64,6 +65,7 @@ class Fault:
     reset: bool = False
     stall: bool = False
     body: bytes | None = None
+    status: int = 200
     skip: bool = False
     flip: bool = False
     cut: int | None = None
@@ -199,7 +201,7 @@ class _Handler(ServiceHandler):
             self.reset()
             return
         if fault.body is not None:
-            status, fields, reply = 200, {}, fault.body
+            status, fields, reply = fault.status, {}, fault.body
         self._answer(status, fields, reply, fault)
 
     do_PUT = do_POST = do_HEAD = do_DELETE = do_GET

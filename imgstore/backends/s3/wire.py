@@ -31,6 +31,12 @@ LOG = logging.getLogger(__name__)
 
 # Not for a server that answers while the body is on its way: Transport sees any answer, and asks for none.
 _DROPPED: Final = frozenset({"expect"})
+# Bytes of an error, of which the largest that are known have some hundred. A page of a listing, 1,000 keys of
+# 1 KiB in percent-encoding, may have 4 MiB.
+_REFUSAL_LIMIT: Final = 1 << 20
+_PAGE_LIMIT: Final = 8 << 20
+# A page has some 26,000 tags: two for each of 13 elements of 1,000 objects. Each costs a parser 200 bytes.
+_TAG_LIMIT: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,4 +236,23 @@ class Wire:
         if own and errand.streams and reply.status in {200, 206}:
             errand.opened = exchange, watch
             return response(request.url, reply, b"")
-        return response(request.url, reply, self._transport.read(exchange, watch))
+        limit = _PAGE_LIMIT if reply.status < 300 else _REFUSAL_LIMIT
+        content = self._transport.read(exchange, watch, limit=limit)
+        if reply.status >= 300 or errand.operation != "GetObject":
+            _check_plain(reply, content)
+        return response(request.url, reply, content)
+
+
+def _check_plain(reply: Reply, content: bytes) -> None:
+    """Refuses what is far from any of S3's documents before botocore makes a tree of it.
+
+    That is more markup than a page has, and a document type: without one there are no entities. Whatever the
+    encoding that expat takes, the letters of it stand there in ASCII, with or without zeros between them. In
+    what S3 sends, `<` is markup and nothing else.
+
+    Raises: BadReplyError.
+    """
+    if b"<!DOCTYPE" in content.replace(b"\0", b""):
+        raise reply.bad("a document with a document type, which none of S3's has")
+    if content.count(b"<") > _TAG_LIMIT:
+        raise reply.bad(f"a document with more than {_TAG_LIMIT} tags")
