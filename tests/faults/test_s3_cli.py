@@ -98,7 +98,7 @@ def test_read_only_writes_nothing(s3, imgstore):
 @pytest.mark.parametrize(
     "operation, step, said",
     [
-        ("HeadBucket", "bucket", "s3:ListBucket"),
+        ("ListObjectsV2", "bucket", "s3:ListBucket"),
         ("PutObject", "write", "write"),
         ("DeleteObject", "delete", "delete"),
         ("CreateMultipartUpload", "multipart", "s3:AbortMultipartUpload"),
@@ -118,11 +118,25 @@ def test_a_bucket_that_is_not_there(s3, imgstore):
     s3.server.made = False
     ran = imgstore("check", "cold", "--json")
     assert steps(ran)["bucket"] == "failed"
-    assert "create_bucket" in str(ran.told)
+    assert "there is no bucket 'images'; make it" in str(ran.told)
+
+
+def test_a_bucket_that_is_to_be_made(s3, imgstore, tmp_path):
+    s3.server.made = False
+    with (tmp_path / "conf").open("a") as conf:
+        conf.write("create_bucket = true\n")
+    ran = imgstore("check", "cold", "--read-only", "--json")
+    assert (ran.status, steps(ran)["bucket"], steps(ran)["list"]) == (0, "skipped", "ok")
+    assert not s3.server.made
+    ran = imgstore("check", "cold", "--json")
+    assert (ran.status, steps(ran)["bucket"], steps(ran)["write"]) == (0, "skipped", "ok")
 
 
 def test_keys_that_are_wrong(s3, imgstore):
+    """The advice is about the keys, and not about permissions, which cannot be seen yet."""
     s3.server.access_key = "AKIAOTHER"
     ran = imgstore("check", "cold", "--json")
     assert ran.status == 7
-    assert steps(ran)["bucket"] == "failed"
+    (failed,) = [each for each in ran.told["steps"] if each["name"] == "bucket"]
+    assert "does not know the access key" in failed["said"]
+    assert "correct or renew access_key" in failed["advice"]

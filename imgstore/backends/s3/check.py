@@ -13,14 +13,13 @@ from imgstore.errors import (
     AuthenticationError,
     ConfigError,
     ImgstoreError,
-    NotFoundError,
     PermanentError,
     PermissionDeniedError,
     TlsError,
     TransientError,
 )
 from imgstore.model import Call
-from imgstore.steps import TEST_PREFIX, Step
+from imgstore.steps import TEST_PREFIX, NotApplicableError, Step
 
 if TYPE_CHECKING:
     from imgstore.backends.s3.driver import S3Store
@@ -64,16 +63,21 @@ class Way:
         return f"an access key that ends in {known!r}, for {wire.address()} in {wire.region()}"
 
     def _look(self, call: Call) -> str:
-        bucket = self._store._bucket.name
+        objects = self._store._objects
         try:
-            self._store._objects.ask("HeadBucket", call)
-        except NotFoundError as exc:
-            raise NoBucketError(f"there is no bucket {bucket!r}", request_id=exc.request_id) from exc
-        return f"{bucket!r} is there"
+            # Not HeadBucket: a reply to HEAD does not tell a key that is wrong from one that may not.
+            objects.ask("ListObjectsV2", call, Prefix=objects.bucket.prefix, MaxKeys=1)
+        except NoBucketError:
+            if objects.traits.create_bucket:
+                said = f"{objects.bucket.name!r} is made when an image is stored"
+                raise NotApplicableError(said) from None
+            raise
+        return f"{objects.bucket.name!r} is there"
 
     def _begin(self, call: Call) -> str:
         uploader = self._store.uploader
-        token = uploader.begin(self._test_key, None, call=call)
+        # as one that may overwrite: so the first request is no HEAD, whose refusal has no reason
+        token = uploader.begin(self._test_key, None, overwrite=True, call=call)
         try:
             uploader.put_part(token, 0, 0, memoryview(b"imgstore"), call=call)
             held = len(uploader.parts(token, call=call))
@@ -105,7 +109,9 @@ def _about_bucket(error: ImgstoreError) -> str:
 
 
 def _about_parts(error: ImgstoreError) -> str:
-    if isinstance(error, (PermissionDeniedError, AuthenticationError)):
+    if isinstance(error, (NoBucketError, AuthenticationError, TlsError, TransientError)):
+        return _about_bucket(error)
+    if isinstance(error, PermissionDeniedError):
         return (
             "allow s3:PutObject, s3:AbortMultipartUpload, s3:ListMultipartUploadParts and s3:DeleteObject: "
             "images above part_size are stored in parts"

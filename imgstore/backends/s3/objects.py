@@ -77,8 +77,15 @@ class Objects:
         self._unsettled: OrderedDict[str, str] = OrderedDict()
 
     def ask(self, operation: str, call: Call, **arguments: Any) -> Answer:
-        """Makes one request to the bucket. Raises: as `Wire.ask`."""
-        return self._wire().ask(operation, call, Bucket=self.bucket.name, **arguments)
+        """Makes one request to the bucket. Raises: NoBucketError naming it; as `Wire.ask`."""
+        try:
+            return self._wire().ask(operation, call, Bucket=self.bucket.name, **arguments)
+        except NoBucketError as exc:
+            raise NoBucketError(
+                f"there is no bucket {self.bucket.name!r}; make it, or set create_bucket, or correct the"
+                " option 'bucket'",
+                request_id=exc.request_id,
+            ) from None
 
     def write(self, operation: str, call: Call, **arguments: Any) -> Answer:
         """Makes the first request of a write, and the bucket before it where it is to be made.
@@ -217,8 +224,15 @@ class Objects:
     def pages(self, prefix: str, call: Call) -> Iterator[Sequence[Mapping[str, Any]]]:
         """Gives the objects whose keys begin with `prefix`, in ascending order of the keys' UTF-8 bytes.
 
-        Raises: as `Wire.ask`.
+        A bucket that is made with the first image has none before. Raises: as `ask`.
         """
+        try:
+            yield from self._pages(prefix, call)
+        except NoBucketError:
+            if not self.traits.create_bucket:
+                raise
+
+    def _pages(self, prefix: str, call: Call) -> Iterator[Sequence[Mapping[str, Any]]]:
         ask = functools.partial(self.ask, call=call, pinned=True)
         for answer, page in pages(ask, OBJECTS, Prefix=prefix):
             # asked to encode, radosgw leaves this name as it is, and botocore decodes it all the same

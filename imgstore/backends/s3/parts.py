@@ -209,6 +209,8 @@ class Parts:
         Records of uploads that have ended, which a kill left, are removed.
         """
         records = self._records.all(call)
+        if not records:
+            return
         begun = self._begun(call)  # after the records: what was recorded by then is in it
         known = {each.pending.upload_id for each in records}
         for record in records:
