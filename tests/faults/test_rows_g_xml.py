@@ -29,6 +29,7 @@ DOCUMENTS = {name: text.encode() for name, text in BOMBS.items()}
 DOCUMENTS["in UTF-16"] = BOMBS["one harmless entity"].encode("utf-16")
 DOCUMENTS["without an end"] = b"<x>" + b"a" * (9 << 20)
 DOCUMENTS["deep"] = b"<x>" * 100_001
+DOCUMENTS["wide"] = b"<ListBucketResult>" + b"<a/>" * 200_000 + b"</ListBucketResult>"
 
 both = pytest.mark.parametrize("drop", [False, True], ids=["whole", "broken"])
 
