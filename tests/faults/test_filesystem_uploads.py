@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from imgstore import records
 from imgstore.backends.filesystem import FilesystemStore, upload_folder, upload_log, uploads
 from imgstore.errors import (
     AlreadyExistsError,
@@ -723,7 +724,7 @@ def test_a_log_of_today_is_read_tomorrow(tmp_path):
             "modified": 2.5,
             "digests": {"md5": "00"},
         }
-        upload_log.append(log, upload_log.held(Part(0, 0, 3, "aa")))
+        records.append(log, upload_log.held(Part(0, 0, 3, "aa")))
     finally:
         os.close(log)
     assert (tmp_path / "log").read_bytes() == GOLDEN + GOLDEN.splitlines(keepends=True)[1]

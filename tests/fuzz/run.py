@@ -16,7 +16,8 @@ import atheris
 
 HERE = Path(__file__).parent
 # The parser of YAML in Python is instrumented in the stead of libyaml, which came without instruments.
-with atheris.instrument_imports(include=["imgstore.manifest", "yaml", "tests.fuzz.targets"]):
+READERS = ["imgstore.manifest", "imgstore.journal", "imgstore.records", "yaml", "tests.fuzz.targets"]
+with atheris.instrument_imports(include=READERS):
     from tests.fuzz.targets import BAD, TARGETS
 
 

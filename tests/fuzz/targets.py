@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
+import zlib
 
 from imgstore.errors import ManifestError
+from imgstore.journal import Identity, opened
+from imgstore.journal import read as read_journal
 from imgstore.manifest import (
     ALGORITHMS,
     ChunkDigests,
@@ -42,6 +46,19 @@ def profile_edit(data: bytes) -> None:
     _each_parser(_profile_edit, data)
 
 
+def journal(data: bytes) -> None:
+    """Reads a journal of these lines, as they are and with checksums that are right; then it can go on."""
+    right = b"".join(b"%08x %s\n" % (zlib.crc32(text), text) for text in data.split(b"\n"))
+    for content in (data, right):
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            try:
+                _journal(file.fileno())
+            except ManifestError as exc:
+                _one_line(exc)
+
+
 def planted(data: bytes) -> None:
     """Fails for one input of 2^32: who finds it looks at what the code does."""
     for at, wanted in enumerate(b"\xde\xad\xbe\xef"):
@@ -58,7 +75,7 @@ def hoarding(data: bytes) -> None:
         bytearray(os.urandom(1)) * (1 << 30)
 
 
-TARGETS = {each.__name__: each for each in (metalink, profile, profile_edit)}
+TARGETS = {each.__name__: each for each in (metalink, profile, profile_edit, journal)}
 BAD = {each.__name__: each for each in (planted, hoarding)}
 
 
@@ -73,6 +90,23 @@ def _each_parser(target, data: bytes) -> None:
         target(data)
     finally:
         yaml.CSafeLoader = compiled
+
+
+def _journal(file: int) -> None:
+    known = read_journal(file)
+    identity, size = Identity("s", 95, "v"), 10
+    if known is not None:
+        header, _ = known
+        size = header.part_size
+        identity = Identity(header.source, header.size, header.version, header.pin)
+    made, went_on = opened(file, identity, part_size=size, data=os.fstat(file), boot="b")
+    assert went_on <= (known is not None)
+    if made.missing():
+        first = made.missing()[0].start // made.part_size
+        made.claim(first, 7)
+        again = read_journal(file)
+        assert again is not None
+        assert (first, 7) in again[1].held()
 
 
 def _profile(data: bytes) -> None:

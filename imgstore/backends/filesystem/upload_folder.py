@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from imgstore import records
 from imgstore.backends._zeros import runs
 from imgstore.backends.filesystem import upload_log, walk
 from imgstore.backends.filesystem.directories import DataDirectory, Directories
@@ -76,19 +77,19 @@ class UploadFolder:
         file = self.open_data()
         try:
             if destroyed := self.state.overlapping(part):
-                upload_log.append(self.log, upload_log.dropped(destroyed))
+                records.append(self.log, upload_log.dropped(destroyed))
             for at in range(0, len(data), _STEP):
                 check()
                 _write_piece(file, data[at : at + _STEP], part.offset + at, thin=thin)
             os.fdatasync(file)
         finally:
             os.close(file)  # where that fails, the part was not written (NFS), and gets no record
-        upload_log.append(self.log, upload_log.held(part))
+        records.append(self.log, upload_log.held(part))
 
     def cut(self, file: int, size: int) -> None:
         """Lets the file end at `size`; parts behind that are held no more from before they are cut off."""
         if beyond := [number for number, each in self.state.parts.items() if each.offset + each.size > size]:
-            upload_log.append(self.log, upload_log.dropped(beyond))
+            records.append(self.log, upload_log.dropped(beyond))
         os.ftruncate(file, size)
 
     def drop(self) -> None:
@@ -107,7 +108,7 @@ def create(place: DataDirectory, token: str, state: UploadState) -> None:
             os.close(os.open(DATA, _NEW, 0o600, dir_fd=folder))
             log = os.open(_LOG, _NEW, 0o600, dir_fd=folder)
             try:
-                upload_log.append(log, upload_log.begun(state))
+                records.append(log, upload_log.begun(state))
             finally:
                 os.close(log)
             sync_folder(folder)

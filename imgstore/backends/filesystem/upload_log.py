@@ -1,7 +1,6 @@
 """The log of one upload: what was begun, which parts are held, what became of it.
 
-One line a record: the CRC-32 of its JSON in hexadecimal, a space, the JSON. A line is believed only whole, so
-that a record torn by a crash is one that was never made. Whoever appends holds the lock of the file.
+Its records are those of `imgstore.records`. Whoever appends holds the lock of the file.
 """
 
 from __future__ import annotations
@@ -9,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from imgstore.errors import StorageIOError, UploadLostError
+from imgstore import records
+from imgstore.errors import UploadLostError
 from imgstore.model import ObjectInfo, Part
 
 _KEPT: Final = 8  # uploads: some 3 MB each, where they have all the parts they may have
@@ -66,8 +65,11 @@ def dropped(numbers: Iterable[int]) -> dict[str, Any]:
 
 
 def announce(log: int, found: os.stat_result) -> list[int]:
-    """Notes the file that is about to get the image's name, and gives its mark. Raises: as `append`."""
-    append(log, {"published": mark(found)})
+    """Notes the file that is about to get the image's name, and gives its mark.
+
+    Raises: as `records.append`.
+    """
+    records.append(log, {"published": mark(found)})
     return mark(found)
 
 
@@ -77,7 +79,7 @@ def mark(found: os.stat_result) -> list[int]:
 
 
 def conclude(log: int, info: ObjectInfo) -> Mapping[str, Any]:
-    """Notes the answer of `complete`, and gives it as the log will. Raises: as `append`."""
+    """Notes the answer of `complete`, and gives it as the log will. Raises: as `records.append`."""
     told = {
         "key": info.key,
         "size": info.size,
@@ -85,28 +87,8 @@ def conclude(log: int, info: ObjectInfo) -> Mapping[str, Any]:
         "modified": info.modified,
         "digests": dict(info.digests),
     }
-    append(log, {"done": told})
+    records.append(log, {"done": told})
     return told
-
-
-def append(log: int, record: Mapping[str, Any]) -> None:
-    """Adds a record to the open file `log`; it is durable when this returns, and not there when this raises.
-
-    Raises: OSError, StorageIOError for a write that takes only a part.
-    """
-    text = json.dumps(record, separators=(",", ":")).encode()
-    size = os.fstat(log).st_size
-    line = b"%s%s\n" % (_checksum(text), text)
-    if size and os.pread(log, 1, size - 1) != b"\n":
-        line = b"\n" + line  # ends what a crash has torn
-    try:
-        if os.pwrite(log, line, size) != len(line):
-            raise StorageIOError("the file system took only a part of a record")
-        os.fdatasync(log)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.ftruncate(log, size)  # a record that may not last must not be read, either
-        raise
 
 
 def replay(log: int) -> UploadState:
@@ -186,9 +168,5 @@ def _apply(record: Mapping[str, Any], state: UploadState) -> None:
 
 
 def _records(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    whole = [line[9:] for line in lines if line[:9] == _checksum(line[9:-1])]
-    return json.loads(b"[%s]" % b",".join(whole))  # type: ignore[no-any-return]  # at once: ten times as fast
-
-
-def _checksum(text: bytes) -> bytes:
-    return b"%08x " % zlib.crc32(text)
+    whole = b",".join(records.texts(lines))
+    return json.loads(b"[%s]" % whole)  # type: ignore[no-any-return]  # at once: ten times as fast

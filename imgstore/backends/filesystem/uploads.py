@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from imgstore import records
 from imgstore.backends._intake import RECEIVE, Digests
 from imgstore.backends.filesystem import upload_folder, upload_log, walk
 from imgstore.backends.filesystem.directories import DataDirectory
@@ -260,5 +261,5 @@ def _sync(file: int, upload: UploadFolder) -> None:
         os.fsync(file)
     except OSError:
         # Pages that could not be written may be called clean by now: no part is proven any more.
-        upload_log.append(upload.log, upload_log.dropped(upload.state.parts))
+        records.append(upload.log, upload_log.dropped(upload.state.parts))
         raise

@@ -1,0 +1,269 @@
+"""The journal of a download: which parts of the image are on the disk, so that another process can go on.
+
+It stands beside the half image and claims a part only when its bytes are durable. What it says is a hint,
+that can be lost, torn or changed: each record is believed only whole (`imgstore.records`), each claim only of
+a file that is still the same and as long, and after another boot only where the bytes are those of then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, TypeGuard
+
+from imgstore import records
+from imgstore.errors import ManifestError
+from imgstore.model import ByteRange
+
+FORMAT: Final = 1
+# The longest record is the header, with a version that drivers keep below 4 KiB.
+_LINE_LIMIT: Final = 16 << 10
+_PARTS_LIMIT: Final = 1 << 22  # 16 TiB in parts of 4 MiB; 20 MiB of memory
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a half image is half of.
+
+    `source` says where it came from and is no secret: a digest. `pin` is that of the manifest by which every
+    byte was proven, None without one.
+    """
+
+    source: str
+    size: int
+    version: str | None
+    pin: str | None = None
+
+    def continues(self, earlier: Identity) -> bool:
+        """Tells whether parts of `earlier` are parts of this one.
+
+        Under a manifest they are where they were proven by the same one, wherever they came from; otherwise
+        where place and version are the same. An image without a version is never the same again.
+        """
+        if self.size != earlier.size:
+            return False
+        if self.pin is not None:
+            return self.pin == earlier.pin
+        return self.version is not None and (self.source, self.version) == (earlier.source, earlier.version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    journal: int
+    source: str
+    size: int
+    version: str | None
+    pin: str | None
+    part_size: int
+    file: int
+    boot: str
+
+
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "journal": (int,),
+    "source": (str,),
+    "size": (int,),
+    "version": (str, type(None)),
+    "pin": (str, type(None)),
+    "part_size": (int,),
+    "file": (int,),
+    "boot": (str,),
+}
+
+
+class Claims:
+    """Which parts are held, each with its CRC-32. Memory: 5 bytes a part."""
+
+    def __init__(self, header: _Header) -> None:
+        """None is held."""
+        parts = -(-header.size // header.part_size)
+        self._held = bytearray(parts)
+        self._crcs = array("I", [0]) * parts
+
+    def __len__(self) -> int:
+        """The number of parts, held or not."""
+        return len(self._held)
+
+    def add(self, number: int, crc: int) -> None:
+        """Notes a part."""
+        self._crcs[number] = crc
+        self._held[number] = 1
+
+    def drop(self, numbers: range) -> None:
+        """Forgets those parts."""
+        self._held[numbers.start : numbers.stop] = bytes(len(numbers))
+
+    def held(self) -> Iterator[tuple[int, int]]:
+        """Gives the number and the CRC-32 of each part that is held."""
+        return ((number, self._crcs[number]) for number, held in enumerate(self._held) if held)
+
+    def missing(self) -> Iterator[range]:
+        """Gives the numbers of the others, in runs of neighbours."""
+        stop = 0
+        while (start := self._held.find(0, stop)) >= 0:
+            stop = self._held.find(1, start)
+            stop = len(self._held) if stop < 0 else stop
+            yield range(start, stop)
+
+
+class Journal:
+    """The claims of one download, in an open file that is its own.
+
+    A part is a stretch of `part_size` bytes, the last one what is left. Who opens a journal holds a lock as
+    long as it is in use. Callable from many threads. Memory: 5 bytes a part. On the disk: at most 32 bytes a
+    part, and what the header and the boots since take, some 300 and 60 bytes.
+    """
+
+    def __init__(self, file: int, header: _Header, claims: Claims) -> None:
+        """As `opened` gives it."""
+        self._file = file
+        self._header = header
+        self._claims = claims
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the whole image."""
+        return self._header.size
+
+    @property
+    def part_size(self) -> int:
+        """The bytes of a part: those that the download was begun with."""
+        return self._header.part_size
+
+    def part(self, number: int) -> ByteRange:
+        """Gives the range of a part, counted from 0."""
+        start = number * self.part_size
+        return ByteRange(start, min(start + self.part_size, self.size))
+
+    def missing(self) -> list[ByteRange]:
+        """Gives what is not claimed, in order; neighbouring parts are one range."""
+        with self._lock:
+            runs = list(self._claims.missing())
+        return [ByteRange(run.start * self.part_size, self.part(run.stop - 1).stop) for run in runs]
+
+    def claim(self, number: int, crc: int) -> None:
+        """Notes that a part is on the disk: its bytes are durable already, and `crc` is their CRC-32.
+
+        The note is durable when this returns. Raises: as `records.append`; the part is not claimed then.
+        """
+        with self._lock:
+            records.append(self._file, [number, crc])
+            self._claims.add(number, crc)
+
+    def drop(self, numbers: range) -> None:
+        """Takes claims back. Raises: as `claim`; they stand then."""
+        with self._lock:
+            records.append(self._file, {"dropped": [numbers.start, numbers.stop]})
+            self._claims.drop(numbers)
+
+    def prove(self, crc: Callable[[ByteRange], int], boot: str) -> int:
+        """Drops the parts of another boot whose bytes are not those that were claimed; gives their number.
+
+        A disk that told of durable bytes before it had them is found out by the boot that follows. `crc`
+        gives the CRC-32 of a range of the half image, `boot` is the token of this boot.
+
+        Raises: as `crc` and `claim`; the next one to open proves again then.
+        """
+        if boot == self._header.boot:
+            return 0
+        lost = [number for number, known in self._claims.held() if crc(self.part(number)) != known]
+        for number in lost:
+            self.drop(range(number, number + 1))
+        records.append(self._file, {"boot": boot})
+        self._header = replace(self._header, boot=boot)
+        return len(lost)
+
+
+def opened(
+    file: int, identity: Identity, *, part_size: int, data: os.stat_result, boot: str
+) -> tuple[Journal, bool]:
+    """Gives the journal in the open file `file`, and whether it goes on with what an earlier one began.
+
+    `data` is what `fstat` tells of the half image; claims of what lies beyond its end are dropped. A journal
+    of another image or another file, and what does not begin as one, is emptied and begun anew.
+
+    Raises: ManifestError for a journal in a format that this version does not know, ValueError for a part
+    size of less than 1 or more parts than 2^22, OSError.
+    """
+    if part_size < 1 or identity.size > part_size * _PARTS_LIMIT:
+        raise ValueError(f"{identity.size} bytes make no parts of {part_size}, or more than {_PARTS_LIMIT}")
+    if (known := read(file)) is not None:
+        header, claims = known
+        earlier = Identity(header.source, header.size, header.version, header.pin)
+        if identity.continues(earlier) and header.file == data.st_ino:
+            journal = Journal(file, header, claims)
+            if data.st_size < header.size:
+                # In the journal as well: when the file has grown again, those parts are still not there.
+                journal.drop(range(data.st_size // header.part_size, len(claims)))
+            return journal, True
+    version, pin = identity.version, identity.pin
+    header = _Header(FORMAT, identity.source, identity.size, version, pin, part_size, data.st_ino, boot)
+    os.ftruncate(file, 0)
+    records.append(file, asdict(header))
+    return Journal(file, header, Claims(header)), False
+
+
+def read(file: int) -> tuple[_Header, Claims] | None:
+    """Gives the header and the claims in the open file, None where it is no journal.
+
+    Raises: ManifestError for a format that this version does not know, OSError. Memory: 5 bytes a part, and
+    the 16 KiB of the longest line.
+    """
+    with open(file, "rb", closefd=False) as lines:
+        lines.seek(0)
+        found = map(_parsed, records.texts(iter(lambda: lines.readline(_LINE_LIMIT), b"")))
+        header = _header(next(found, None))
+        if header is None:
+            return None
+        claims = Claims(header)
+        for record in found:
+            header = _applied(record, header, claims)
+    return header, claims
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # somebody has written that, checksum and all
+        return None
+
+
+def _header(record: Any) -> _Header | None:
+    """Gives the header that a journal begins with, None where this is none."""
+    if not isinstance(record, dict) or not _is_count(found := record.get("journal")):
+        return None
+    if found != FORMAT:
+        raise ManifestError(
+            f"the journal has format {found}, and this version reads {FORMAT}; begin the copy anew"
+        )
+    if record.keys() != _KINDS.keys() or not all(isinstance(record[name], _KINDS[name]) for name in _KINDS):
+        return None
+    header = _Header(**record)
+    sane = header.part_size > 0 and 0 <= header.size <= header.part_size * _PARTS_LIMIT
+    return header if sane else None
+
+
+def _applied(record: Any, header: _Header, claims: Claims) -> _Header:
+    """Enters a record into `claims`, or gives the header it makes; what makes no sense changes nothing."""
+    if _is_pair(record):
+        number, crc = record
+        if number < len(claims) and crc < 1 << 32:
+            claims.add(number, crc)
+    elif isinstance(record, dict) and _is_pair(run := record.get("dropped")):
+        claims.drop(range(run[0], min(run[1], len(claims))))
+    elif isinstance(record, dict) and isinstance(boot := record.get("boot"), str):
+        return replace(header, boot=boot)
+    return header
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_pair(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
