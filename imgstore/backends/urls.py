@@ -29,8 +29,9 @@ def at(url: str) -> tuple[Store, str]:
     """
     scheme = url.partition(":")[0].lower()
     if scheme not in _DRIVERS:
-        # what has no scheme may be a password: it is not repeated
-        raise ConfigError(f"a URL begins with none of {', '.join(f'{name}://' for name in sorted(_DRIVERS))}")
+        # what has a wrong scheme may hold a password: it is not repeated
+        known = ", ".join(f"{name}://" for name in sorted(_DRIVERS))
+        raise ConfigError(f"that is no URL that can be read; one begins with {known}")
     module, _, name = _DRIVERS[scheme].partition(":")
     driver: tuple[Store, str] = getattr(importlib.import_module(module), name).at(url)
     return driver

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A manifest is a file from elsewhere: it is not to choose what is read with this user's rights and keys.
 _SCHEMES = frozenset({"http", "https"})
+_NEVER_SENT = (*SECRET_OPTIONS, "netrc", "netrc_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def _named(
 ) -> list[_Place]:
     """Gives the further places that a manifest names; what lets the user in is not sent there."""
     typed = {each.text for each in locations}
-    plain = {**given, **dict.fromkeys(SECRET_OPTIONS)}
+    plain = {**given, **dict.fromkeys(_NEVER_SENT)}
     places = []
     for source in manifest.sources:
         if source.url in typed:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 
 import pytest
 
 from imgstore import stack
 from imgstore.backends.http import HttpStore
-from imgstore.errors import DigestMismatchError, RetriesExhaustedError
+from imgstore.backends.memory import MemoryStore
+from imgstore.errors import ConfigError, DigestMismatchError, RetriesExhaustedError
 from imgstore.layers.mirror import Leg, Mirror
 from imgstore.layers.verify import VerifyLayer
 from imgstore.model import Call
 from imgstore.testing.server import Cut, Flip, Header, Overlay, Reset, ScriptedServer, Stall, Status
 from imgstore.transfer.progress import Report
+from tests import canary
 from tests.faults.rows import IMAGE, PATH, Clock, N, digest_of
 from tests.manifests import Given, manifest_of
 
@@ -204,3 +207,69 @@ def test_the_best_server_is_back_when_it_has_healed(rig):
     rig.clock.skip(31)
     assert read(mirror) == IMAGE
     assert rig.sources() == [("b", 0), ("b", 0), ("a", 0)]
+
+
+# As code makes one
+
+
+@pytest.fixture
+def scratch():
+    store = MemoryStore()
+    store.store_id = "scratch"
+    return store
+
+
+def test_urls_and_stores_make_one_store(rig, scratch):
+    scratch.writer.put("copy", io.BytesIO(IMAGE))
+    urls = [server.url(PATH) for server in rig.servers.values()]
+    rig.servers["a"].script(PATH, [Cut(at=N // 2)], then=Status(503, {"Retry-After": "0"}))
+    rig.servers["b"].script(PATH, then=Status(404))
+    third = stack.leg(stack.build(scratch), "copy", priority=3)
+    sources = [*urls[:2], third, urls[2]]
+    with stack.mirrored(sources, manifest=MANIFEST, clock=rig.clock, observe=rig.told.append) as store:
+        with store.get(KEY) as stream:
+            assert stream.info.version == MANIFEST.pin
+            assert b"".join(bytes(piece) for piece in stream.chunks()) == IMAGE
+        whole = N // 2 // CHUNK * CHUNK
+        assert rig.sources() == [(urls[0], 0), ("scratch", whole)]
+        assert rig.failures() == [(urls[0], "RetriesExhaustedError"), (urls[1], "NotFoundError")]
+        # one that broke and as many tries as one makes that others stand in for
+        assert len(rig.servers["a"].log.exchanges(PATH)) == 1 + stack.LEG_ATTEMPTS
+    with pytest.raises(ValueError, match="closed"):
+        scratch.get("copy")
+
+
+def test_without_a_manifest_the_first_source_names_the_image(rig):
+    urls = [rig.servers[name].url(PATH) for name in "ab"]
+    rig.servers["a"].script(PATH, then=Status(404))
+    with stack.mirrored(urls, clock=rig.clock) as store, store.get(PATH[1:]) as stream:
+        assert stream.read() == IMAGE
+    with stack.mirrored(urls, key="x", clock=rig.clock) as store:
+        assert store.stat("x").size == N
+
+
+def test_the_last_source_makes_all_of_its_tries(rig):
+    rig.servers["a"].script(PATH, [Status(503, {"Retry-After": "0"})] * 4)
+    settings = stack.LayerSettings(resume_attempts=5)
+    with stack.mirrored([rig.servers["a"].url(PATH)], settings=settings, clock=rig.clock) as store:
+        assert store.get(PATH[1:]).read() == IMAGE
+
+
+@pytest.mark.parametrize(
+    "sources, why",
+    [
+        ([], "a mirror of no stores"),
+        (["ftp://h/x"], "one begins with http://, https://, rbd://, s3://, swift://"),
+        (["disk.img"], "that is no URL that can be read"),
+        (["http://h/x", "http://h/x"], "are called http://h/x, http://h/x; a name for each would do"),
+    ],
+)
+def test_what_is_no_source(sources, why):
+    with pytest.raises(ConfigError, match=why):
+        stack.mirrored(sources)
+
+
+def test_a_url_that_is_none_is_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        stack.mirrored([f"htp://u:{canary.PASSWORD}@h/x"])
+    assert not canary.found(str(caught.value))
