@@ -443,6 +443,28 @@ def test_d9_a_conflict_with_nobody_is_weather(s3):
     assert store.uploader.complete(token, parts).size == N
 
 
+def test_d9_a_delete_whose_condition_is_always_refused(s3, monkeypatch):
+    """As by Swift, for what was stored in parts; what is another by then is kept all the same."""
+
+    def delete(handler, body):
+        if "If-Match" in handler.headers:
+            act()
+            raise RefusedError("PreconditionFailed")
+        return deleted(handler, body)
+
+    deleted, act = _Handler.DeleteObject, lambda: None
+    monkeypatch.setattr(_Handler, "DeleteObject", delete)
+    driver = s3.driver()
+    s3.server.put("k", IMAGE)
+    driver.writer.delete("k")
+    assert s3.server.images() == {}
+    s3.server.put("k", IMAGE)
+    act = lambda: s3.server.put("k", SMALL)  # noqa: E731  # what `delete` above calls by then
+    with pytest.raises(VersionChangedError):
+        driver.writer.delete("k")
+    assert s3.server.images() == {"k": SMALL}
+
+
 def test_d15_two_resumers_of_one_upload_make_one_image(s3):
     one, other = s3.driver().uploader, s3.driver().uploader
     token = one.begin("k", N)

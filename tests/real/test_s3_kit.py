@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 import threading
 
 import pytest
 
 from imgstore.backends.s3 import S3Store
-from imgstore.errors import AlreadyExistsError
+from imgstore.errors import AlreadyExistsError, NotFoundError
 from imgstore.stack import LayerSettings, build
 from imgstore.testing.conformance import ListSuite, ReadSuite, UploadSuite, WriteSuite, _errors
 from imgstore.testing.conformance._base import SIZE, Background, fresh_key, pattern
@@ -193,3 +194,17 @@ class TestStackWrites(Stacked, WriteSuite):
 
 class TestStackUploads(Stacked, UploadSuite):
     pass
+
+
+@pytest.mark.parametrize("server", ["radosgw", "swift"])
+def test_an_image_in_parts_is_read_and_deleted_by_its_version(bucket, server):
+    """The kit's images are smaller than a part."""
+    s3, _ = bucket(server)
+    data = pattern((5 << 20) + 17, 1)
+    with store_at(s3) as store:
+        version = store.writer.put(key := fresh_key(), io.BytesIO(data)).version
+        with store.get(key, 5 << 20, version=version) as stream:
+            assert stream.read() == data[5 << 20 :]
+        store.writer.delete(key, version=version)
+        with pytest.raises(NotFoundError):
+            store.stat(key)
