@@ -34,9 +34,12 @@ from imgstore.integrations import observers
 from imgstore.integrations.logs import LogObserver
 from imgstore.integrations.opentelemetry import OpenTelemetryObserver
 from imgstore.integrations.prometheus import PrometheusObserver
+from imgstore.layers.mirror import Mirror
+from imgstore.manifest import Manifest
 from imgstore.model import Part
 from imgstore.ranges import RangeSet
 from imgstore.secret import Secret, SecretFile, reveal
+from imgstore.stack import leg, mirrored
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -140,6 +143,14 @@ def configured(conf: ConfigOpts) -> None:
     assert_type(imgstore.list_opts(), list[tuple[OptGroup, list[Opt]]])
     open_stores()  # type: ignore[call-arg]
     imgstore.open_store(conf)  # type: ignore[attr-defined]
+
+
+def joined(store: Store, manifest: Manifest) -> None:
+    with mirrored(["https://h/disk.img", leg(store, "disk.img")], manifest=manifest) as mirror:
+        assert_type(mirror, Mirror)
+        assert_type(mirror.stat("disk.img"), ObjectInfo)
+    mirrored(store)  # type: ignore[arg-type]
+    mirrored([store])  # type: ignore[list-item]
 
 
 def secrets(path: str) -> None:
