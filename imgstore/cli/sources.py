@@ -103,18 +103,23 @@ def _named(
     """Gives the further places that a manifest names; what lets the user in is not sent there."""
     typed = {each.text for each in locations}
     plain = {**given, **dict.fromkeys(_NEVER_SENT)}
-    places = []
+    places, left_out = [], []
     for source in manifest.sources:
         if source.url in typed:
             continue
         try:
             if source.url.partition(":")[0].lower() not in _SCHEMES:
-                raise ConfigError("only http and https are read from a manifest")
+                raise ConfigError("its scheme is another")
             location = parse(source.url)
-        except ConfigError as exc:
-            terminal.say(f"{redact_url(source.url)} in the manifest is left out: {exc}")
-            continue
-        places.append(_Place(location, plain, len(locations) + source.priority))
+        except ConfigError:
+            left_out.append(redact_url(source.url))
+        else:
+            places.append(_Place(location, plain, len(locations) + source.priority))
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        terminal.say(
+            f"{left_out[0]}{more} in the manifest left out: it is read for http and https alone"
+        )
     return places
 
 
