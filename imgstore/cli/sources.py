@@ -73,8 +73,12 @@ def name_of(locations: Sequence[Location], manifest: Manifest | None) -> str:
         return names.pop()
     if manifest is None:
         return ""
-    urls = [urlsplit(each.url).path for each in manifest.sources]
-    return (manifest.key or next(iter(urls), "")).rpartition("/")[2]
+    if manifest.key is not None:
+        return manifest.key.rpartition("/")[2]
+    for source in manifest.sources:
+        with contextlib.suppress(ConfigError):
+            return parse(source.url).name
+    return ""
 
 
 def _typed(locations: Sequence[Location], given: dict[str, Any], *, web: bool) -> list[_Place]:
@@ -117,9 +121,7 @@ def _named(
             places.append(_Place(location, plain, len(locations) + source.priority))
     if left_out:
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        terminal.say(
-            f"{left_out[0]}{more} in the manifest left out: it is read for http and https alone"
-        )
+        terminal.say(f"{left_out[0]}{more} in the manifest left out: it is read for http and https alone")
     return places
 
 

@@ -8,7 +8,9 @@ import os
 
 import pytest
 
-from imgstore.manifest import SourceUrl, write_metalink
+from imgstore.cli.location import parse
+from imgstore.cli.sources import name_of
+from imgstore.manifest import SourceUrl, read, write_metalink
 from imgstore.testing.server import Cut, Flip, Header, ScriptedServer, Status
 from tests import canary
 from tests.faults.cli import IMAGE, PATH, configure, run_here, without_configuration
@@ -126,6 +128,23 @@ def test_all_that_fail_are_named(imgstore, folder, servers):
 # What a manifest names
 
 
+@pytest.mark.parametrize(
+    "key, urls, name",
+    [
+        ("images/disk.img", ["http://h/x.img"], "disk.img"),
+        (None, ["http://[/", "http://h/x%20y.img"], "x y.img"),
+        (None, ["http://h/"], ""),
+        (None, [], ""),
+    ],
+)
+def test_what_an_image_is_called(folder, key, urls, name):
+    made = read(io.BytesIO(manifest(folder / "m", *urls, key=key).read_bytes()))
+    assert name_of([], made) == name
+    assert name_of([parse("b.img"), parse("local:c.img")], made) == name
+    assert name_of([parse("b.img"), parse("local:a/b.img")], made) == "b.img"
+    assert name_of([parse("b.img"), parse("local:c.img")], None) == ""
+
+
 def test_a_manifest_is_enough(imgstore, folder, servers):
     urls = [server.url(PATH) for server in servers]
     servers[0].script(PATH, then=Status(404))
@@ -167,9 +186,7 @@ def test_only_web_servers_are_read_from_a_manifest(imgstore, folder, servers):
     ran = imgstore("cp", "--manifest", path, "new.img", "--json")
     assert ran.status == 0, ran.err
     assert list(ran.told["sources"]) == [servers[0].url(PATH)]
-    assert (
-        ran.line == f"{odd[0]} and 3 more in the manifest left out: it is read for http and https alone"
-    )
+    assert ran.line == f"{odd[0]} and 3 more in the manifest left out: it is read for http and https alone"
     manifest(folder / "m", *odd)
     ran = imgstore("cp", "--manifest", path, "b.img")
     assert ran.status == 2
