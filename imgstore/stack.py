@@ -24,6 +24,7 @@ from imgstore.store import Store
 
 if TYPE_CHECKING:
     from imgstore.layers.mirror import Leg, Mirror
+    from imgstore.layers.verify import Manifests
     from imgstore.manifest import Manifest
 
 # Tries in a row at a place that others stand in for: a connection may break once. All tries of one place take
@@ -194,6 +195,32 @@ def verified(
     )
 
 
+def followed(store: Store) -> Store:
+    """Gives `store` with the manifests beside its images taken along, and not listed, if it does neither yet.
+
+    What is read of it is proven as it was before.
+    """
+    from imgstore.layers._manifests import SUFFIX, StoredManifests
+    from imgstore.layers.verify import VerifyLayer
+
+    if isinstance(store, VerifyLayer):
+        return store
+    return VerifyLayer(store, StoredManifests(store), proves=False, hide=SUFFIX)
+
+
+def unproven(store: Store) -> tuple[Store, Manifests]:
+    """Gives `store` without the layer that proves what is read of it, and the manifests of its images.
+
+    Where no layer knows them they are taken to be beside their images.
+    """
+    from imgstore.layers._manifests import StoredManifests
+    from imgstore.layers.verify import VerifyLayer
+
+    if isinstance(store, VerifyLayer):
+        return store.inner, store.manifests
+    return store, StoredManifests(store)
+
+
 def proven(store: Store, manifest: Manifest, *, observe: Callable[[Event], None] | None = None) -> Store:
     """Gives `store`, whose one image is read, with every byte of it proven by `manifest`."""
     from imgstore.layers._manifests import OneManifest
@@ -228,8 +255,8 @@ def mirrored(
     A URL has its place among `sources` for its priority, a leg its own. What URLs may be is said in
     `imgstore.backends.urls`; each gets a stack of `settings`, in which all but the last make `LEG_ATTEMPTS`
     tries in a row at most. They are requested as they stand: those that a manifest names are to be handed
-    over only by who trusts whoever wrote it. With `manifest` every byte of
-    every source is proven by it before it is delivered, and a read goes on from any to any other.
+    over only by who trusts whoever wrote it. With `manifest` every byte of every source is proven by it
+    before it is delivered, and a read goes on from any to any other.
 
     The mirror has the image alone, under `key`, else that of the manifest, else that of the first source.
     Closing it closes the sources. `clock` and `observe` are as in `build`; a leg's store has its own.

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         "imgstore cp https://example.org/disk.img disk.img",
         "imgstore cp disk.img disks:debian/12.raw",
         "imgstore cp disks:debian/12.raw cold:debian/",
+        "imgstore cp --store-manifest --read-back 12.raw cold:12.raw",
         "imgstore cp --manifest 12.raw.meta4 cold:12.raw https://example.org/12.raw 12.raw",
         "zstd -dc a.raw.zst | imgstore cp - disks:a.raw",
     ),
@@ -57,6 +58,14 @@ if TYPE_CHECKING:
     type=FILE,
     metavar="FILE",
     help="Prove each chunk by this manifest before it is written, and fetch bad ones again.",
+)
+@click.option(
+    "--store-manifest", is_flag=True, help="Have the manifest of the image stored with it, as KEY.meta4."
+)
+@click.option(
+    "--read-back",
+    is_flag=True,
+    help="Read DST once more and compare it: a file from the disk and before it gets its name.",
 )
 @json_option
 @click.option(
@@ -80,6 +89,9 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     Several SRC are places of one image, the best first: where one fails, the next goes on. In the middle of
     the image that takes proof that both hold the same: a manifest, or a SHA-256 that both tell. The copies
     that the manifest names (http and https) are the next best, and enough if no SRC is given.
+
+    What --read-back finds to be another image than was sent is not published, or removed from the store
+    again. The manifest that --store-manifest asks for is stored after the image; imgstore verify finds it.
 
     With --json the last line on standard output is an object with bytes, received, refetched, attempts,
     resumes, stalls, repaired_chunks, sources (the bytes received from each), failures (each source that was
@@ -145,18 +157,26 @@ def _check(
     if target.kind == "path" and os.path.isdir(target.text):
         example = os.path.join(target.text, name or "NAME")
         raise ConfigError(f"{target.text} is a folder; name the file in it, such as {example}")
+    if given["store_manifest"] and target.kind not in {"store", "service"}:
+        raise ConfigError("--store-manifest is for a store; imgstore digest -o FILE writes that of a file")
     if target.kind == "standard":
-        if given["as_json"]:
-            terminal.json = None  # the object would be taken for the image
-            raise ConfigError("--json and the image would both go to standard output; give DST a path")
-        if given["force"]:
-            raise ConfigError("--force replaces a file; there is none in standard output")
-        check_output(sources, terminal)
+        _check_output(sources, given, terminal)
     for source in sources:
         if target.kind in {"store", "service"} and source == target:
             raise ConfigError(f"{source.shown} and {target.shown} are one image; there is nothing to copy")
         if source.kind == target.kind == "path" and same_file(source.text, target.text):
             raise ConfigError(f"{source.text} and {target.text} are one file; there is nothing to copy")
+
+
+def _check_output(sources: Iterable[Location], given: dict[str, Any], terminal: Terminal) -> None:
+    if given["read_back"]:
+        raise ConfigError("--read-back: standard output gives nothing back; give DST a path")
+    if given["as_json"]:
+        terminal.json = None  # the object would be taken for the image
+        raise ConfigError("--json and the image would both go to standard output; give DST a path")
+    if given["force"]:
+        raise ConfigError("--force replaces a file; there is none in standard output")
+    check_output(sources, terminal)
 
 
 def _copy(
@@ -174,7 +194,7 @@ def _copy(
             joined(sources, given, terminal, stores, json_events(mode, terminal, report))
         )
         if target.kind not in {"store", "service"}:
-            out = stack.enter_context(_target(target, origin.call, overwrite=given["force"]))
+            out = stack.enter_context(_target(target, origin.call, given))
             stack.enter_context(shown(report, terminal, mode, origin.name))
             bare = origin.file if target.kind == "path" and _leaves_bytes_alone(given) else None
             _download(origin, target, out, report, digest=given["as_json"], bare=bare)
@@ -183,7 +203,8 @@ def _copy(
             store = stores[target.store]
         else:
             store, target = _service(target, given, stack)
-        inside = origin.store is store and store.copier is not None and not given["manifest"]
+        inside = origin.store is store and store.copier is not None
+        inside = inside and not (given["manifest"] or given["read_back"])
         if inside:
             check_idle(given, f"a copy inside the store {target.store}, which moves no bytes through here")
         _admit(store, target, origin.call, overwrite=given["force"])
@@ -191,7 +212,7 @@ def _copy(
         if inside:
             _copy_inside(store, origin, target.key, report, overwrite=given["force"])
         else:
-            _upload(store, origin, target.key, report, overwrite=given["force"], digest=given["as_json"])
+            _upload(store, origin, target.key, report, given)
 
 
 def _service(target: Location, given: dict[str, Any], stack: ExitStack) -> tuple[Store, Location]:
@@ -203,16 +224,17 @@ def _service(target: Location, given: dict[str, Any], stack: ExitStack) -> tuple
 
 def _leaves_bytes_alone(given: dict[str, Any]) -> bool:
     """Whether nobody wants the bytes hashed, slowed down, or told of in events: then the kernel may copy."""
-    return not (given["as_json"] or given["manifest"] or given["progress"] == "json" or layer_settings(given))
+    wanted = given["as_json"] or given["manifest"] or given["read_back"] or given["progress"] == "json"
+    return not (wanted or layer_settings(given))
 
 
-def _target(target: Location, call: Call, *, overwrite: bool) -> AbstractContextManager[Any]:
+def _target(target: Location, call: Call, given: dict[str, Any]) -> AbstractContextManager[Any]:
     from imgstore.publish import PendingFile
     from imgstore.transfer.standard import StandardOutput
 
     if target.kind == "standard":
         return contextlib.nullcontext(StandardOutput(call=call))
-    return PendingFile(target.text, overwrite=overwrite)
+    return PendingFile(target.text, overwrite=given["force"], read_back=given["read_back"])
 
 
 def _download(
@@ -228,7 +250,7 @@ def _download(
             out.publish(info.size)
             return
         with origin.open() as stream:
-            copy(stream, out, report=report, digest=digest)
+            copy(stream, out, report=report, digest=digest, behind=target.kind == "path")
     except KeyboardInterrupt:
         if getattr(out, "published", False):
             raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None
@@ -266,8 +288,17 @@ def _copy_inside(store: Store, origin: Source, key: str, report: Report, *, over
         report.delivered(info.size or 0)
 
 
-def _upload(store: Store, origin: Source, key: str, report: Report, *, overwrite: bool, digest: bool) -> None:
+def _upload(store: Store, origin: Source, key: str, report: Report, given: dict[str, Any]) -> None:
     from imgstore.transfer.upload import upload
 
     with origin.open() as stream:
-        upload(stream, store, key, report=report, overwrite=overwrite, digest=digest, call=origin.call)
+        upload(
+            stream,
+            store,
+            key,
+            report=report,
+            overwrite=given["force"],
+            digest=given["as_json"],
+            read_back=given["read_back"],
+            call=origin.call,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from imgstore.cli.location import Location
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import FILE, LOCATION, POSITIVE_SIZE, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal, table
-from imgstore.cli.source import opened
+from imgstore.cli.source import Source, opened
 from imgstore.errors import ConfigError, ManifestError, NotFoundError
 from imgstore.store import Store
 
@@ -84,7 +85,7 @@ def digest(terminal: Terminal, /, source: Location, output: Location | None, **g
         needed(locations, terminal, layer_settings(given)) as stores,
         opened(source, given, terminal, stores, json_events(given["progress"], terminal, report)) as origin,
         shown(report, terminal, given["progress"], origin.name),
-        origin.open() as stream,
+        _bare(origin).open() as stream,
     ):
         if stream.range.stop is None:
             raise ConfigError(
@@ -106,6 +107,15 @@ def digest(terminal: Terminal, /, source: Location, output: Location | None, **g
     if given["profile"]:
         _add_to_profile(manifest, given["profile"])
     _tell(terminal, source, manifest, as_json=given["as_json"])
+
+
+def _bare(origin: Source) -> Source:
+    """Gives the source as it is, whatever another manifest says of it."""
+    if origin.store is None:
+        return origin
+    from imgstore.stack import unproven
+
+    return replace(origin, store=unproven(origin.store)[0])
 
 
 def _check(output: Location | None) -> None:

@@ -48,7 +48,8 @@ def ls(
 ) -> None:
     """List the images in STORE whose keys begin with PREFIX; of the default store, if none is named.
 
-    Shows size, time and key of each, in the order of the keys, as they come. None is no error.
+    Shows size, time and key of each, in the order of the keys, as they come. None is no error. Manifests that
+    are beside their images (KEY.meta4) are not shown.
 
     With --json each line is an object with key, size, version, modified and digests; after a failure the last
     one has error instead.
@@ -77,9 +78,11 @@ def as_dict(info: ObjectInfo) -> dict[str, Any]:
 
 
 def _store(stack: ExitStack, place: Location | None, terminal: Terminal) -> Store:
+    from imgstore.stack import followed
+
     if place is None:
-        return stack.enter_context(every(terminal)).default
-    return stack.enter_context(needed([place], terminal))[place.store]
+        return followed(stack.enter_context(every(terminal)).default)
+    return followed(stack.enter_context(needed([place], terminal))[place.store])
 
 
 def _rows(infos: Iterable[ObjectInfo], *, is_long: bool) -> Iterator[str]:

@@ -219,6 +219,8 @@ def layer_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         settings["resume_attempts"] = given["resume_attempts"]
     if given["no_resume"]:
         settings["resume_attempts"] = 0
+    if given.get("store_manifest"):
+        settings["store_manifests"] = True
     return settings
 
 

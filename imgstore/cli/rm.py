@@ -34,7 +34,7 @@ from imgstore.store import Store
 @store_options
 @click.pass_obj
 def rm(terminal: Terminal, /, images: tuple[Location, ...], **given: Any) -> int:
-    """Remove images from their stores.
+    """Remove images from their stores, and first the manifests that are stored with them.
 
     One that cannot be removed does not keep the others; the exit status is then the highest of all failures.
 
@@ -43,6 +43,8 @@ def rm(terminal: Terminal, /, images: tuple[Location, ...], **given: Any) -> int
     told: dict[str, list[Any]] = {"removed": [], "missing": [], "failed": []}
     if given["as_json"]:
         terminal.json = lambda: told
+    from imgstore.stack import followed
+
     version, timeout = given["version"], given["timeout"]
     if version is not None and len(images) > 1:
         raise ConfigError("--version goes with one image")
@@ -52,7 +54,7 @@ def rm(terminal: Terminal, /, images: tuple[Location, ...], **given: Any) -> int
         call = Call() if timeout is None else Call().within(timeout)
         for image in images:
             try:
-                _remove(stores[image.store], image.key, version, call)
+                _remove(followed(stores[image.store]), image.key, version, call)
             except ImgstoreError as exc:
                 if given["force"] and isinstance(exc, NotFoundError):
                     told["missing"].append(image.shown)

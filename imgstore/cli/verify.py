@@ -21,11 +21,12 @@ from imgstore.cli.options import (
 )
 from imgstore.cli.output import Terminal
 from imgstore.cli.source import Source, opened
-from imgstore.errors import ConfigError, DigestMismatchError
+from imgstore.errors import ConfigError, DigestMismatchError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from imgstore.layers.verify import Manifests
     from imgstore.manifest import Manifest
     from imgstore.store import Store
     from imgstore.transfer.progress import Report
@@ -36,12 +37,18 @@ if TYPE_CHECKING:
     cls=Command,
     examples=(
         "imgstore verify disk.img --manifest disk.img.meta4",
+        "imgstore verify disks:debian.raw",
         "imgstore verify cold:debian.raw --manifest debian.raw.meta4 --sample 100",
         "imgstore verify disk.img --manifest disk.img.meta4 --repair-from https://example.org/disk.img",
     ),
 )
 @click.argument("source", type=LOCATION, metavar="SRC")
-@click.option("--manifest", type=FILE, required=True, metavar="FILE", help="What imgstore digest -o wrote.")
+@click.option(
+    "--manifest",
+    type=FILE,
+    metavar="FILE",
+    help="What imgstore digest -o wrote. [default: the one stored with SRC, SRC.meta4]",
+)
 @click.option("--pin", metavar="PIN", help="The manifest has to be this one: sha256: and 64 digits.")
 @click.option("--allow-weak", is_flag=True, help="Take MD5 or SHA-1 of chunks, too: against accidents alone.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Look at N chunks drawn at random.")
@@ -60,23 +67,30 @@ if TYPE_CHECKING:
 def verify(terminal: Terminal, /, source: Location, repair_from: Location | None, **given: Any) -> None:
     """Hold the image SRC against its manifest, and tell which ranges of it are damaged.
 
+    Without --manifest it is the one that is stored with the image: SRC.meta4, in the store's manifest_store
+    if there is one.
+
     The exit status is 4 where something is. With --repair-from only the damaged chunks are fetched, each is
     held against the manifest before it is written, and nothing else of SRC is touched; the status is then 0
     if all could be repaired.
     """
     from imgstore.transfer.progress import Report
 
-    _check(source, repair_from)
-    manifest = read_manifest(given["manifest"], pin=given["pin"], weak=given["allow_weak"])
+    _check(source, repair_from, given)
+    manifest = None
+    if given["manifest"]:
+        manifest = read_manifest(given["manifest"], pin=given["pin"], weak=given["allow_weak"])
     locations = [source] if repair_from is None else [source, repair_from]
     report = Report()
-    with needed(locations, terminal, layer_settings(given)) as stores:
+    # So that a store that neither makes nor looks at manifests knows where its own are.
+    settings = {**layer_settings(given), "store_manifests": True}
+    with needed(locations, terminal, settings) as stores:
         events = json_events(given["progress"], terminal, report)
         with (
             opened(source, _options_for(source, repair_from, given), terminal, stores, events) as origin,
             shown(report, terminal, given["progress"], origin.name),
         ):
-            damage = _found(origin, manifest, given["sample"], report)
+            damage = _found(origin, manifest, given, terminal, report)
         repaired = 0
         if damage.chunks and repair_from is not None:
             repaired = _repaired(source, repair_from, damage, given, terminal, stores=stores)
@@ -89,9 +103,11 @@ def verify(terminal: Terminal, /, source: Location, repair_from: Location | None
         )
 
 
-def _check(source: Location, other: Location | None) -> None:
+def _check(source: Location, other: Location | None, given: dict[str, Any]) -> None:
     if source.kind == "standard":
         raise ConfigError("standard input cannot be verified by ranges; give the image a path")
+    if given["allow_weak"] and not given["manifest"]:
+        raise ConfigError("--allow-weak goes with --manifest: what is stored with images has to be strong")
     if other is None:
         return
     if source.kind != "path":
@@ -107,14 +123,37 @@ def _options_for(source: Location, other: Location | None, given: dict[str, Any]
     return {**given, **dict.fromkeys(URL_OPTIONS)}
 
 
-def _found(origin: Source, manifest: Manifest, count: int | None, report: Report) -> Damage:
+def _found(
+    origin: Source, manifest: Manifest | None, given: dict[str, Any], terminal: Terminal, report: Report
+) -> Damage:
+    from imgstore.manifest.draft import pinned
+    from imgstore.stack import unproven
     from imgstore.transfer import verify as verifying
 
     if origin.store is None:
         raise ConfigError("there is no image to verify")
-    if count is None:
-        return verifying.verify(origin.store, origin.key, manifest, report=report, call=origin.call)
-    return verifying.sample(origin.store, origin.key, manifest, count, report=report, call=origin.call)
+    # A layer that proves would stop at the first bad chunk.
+    store, manifests = unproven(origin.store)
+    if manifest is None:
+        manifest = pinned(_stored(origin, store, manifests, terminal), given["pin"])
+    if given["sample"] is None:
+        return verifying.verify(store, origin.key, manifest, report=report, call=origin.call)
+    return verifying.sample(store, origin.key, manifest, given["sample"], report=report, call=origin.call)
+
+
+def _stored(origin: Source, store: Store, manifests: Manifests, terminal: Terminal) -> Manifest:
+    """Gives the manifest that is stored with the image; its chunks decide, and say so if it is of another.
+
+    Raises: NotFoundError where there is none, or no image; ManifestError for what is no manifest.
+    """
+    shown = origin.location.shown
+    manifest = manifests.find(origin.key, origin.call)
+    held = store.stat(origin.key, call=origin.call).version
+    if manifest is None:
+        raise NotFoundError(f"no manifest is stored with {shown}; --manifest names a file that is one")
+    if manifest.version not in {None, held}:
+        terminal.say(f"{shown} was replaced or written to since its manifest was stored")
+    return manifest
 
 
 def _repaired(

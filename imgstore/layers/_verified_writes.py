@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from imgstore.errors import ImgstoreError, ManifestError
+from imgstore.errors import (
+    ImgstoreError,
+    InUseError,
+    LockedError,
+    ManifestError,
+    PermissionDeniedError,
+    UnsupportedError,
+)
 from imgstore.hashing import Hasher
 from imgstore.manifest import ALGORITHMS, CHUNK_SIZE, ChunkDigests, Manifest
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
@@ -21,12 +28,15 @@ from imgstore.store import Copier, Source, Store, Upload, Uploader, Writer
 _ALGORITHM: Final = "sha256"
 # Seconds for taking back an image whose manifest could not be stored, though the caller's own may be over.
 _TIDY: Final = 10.0
+# After these the image is there as it was, and is to have its manifest again.
+_REFUSALS: Final = (InUseError, LockedError, PermissionDeniedError, UnsupportedError)
 
 
 class Kept(Protocol):
     """Manifests that come and go: those of `StoredManifests`."""
 
     def find(self, key: str, call: Call) -> Manifest | None: ...
+    def forget(self, key: str) -> bool: ...
     def check(self, key: str) -> None: ...
     def keep(self, key: str, manifest: Manifest, call: Call) -> None: ...
     def remove(self, key: str, call: Call) -> None: ...
@@ -36,26 +46,51 @@ class Following:
     """Has the manifests follow what becomes of the images of a store.
 
     With `makes` each image that is stored gets one; otherwise what is left of the image before is removed.
+    A key that ends in `suffix`, where there is one, is a manifest itself.
     """
 
-    def __init__(self, store: Store, manifests: Kept, *, makes: bool) -> None:
+    def __init__(self, store: Store, manifests: Kept, *, makes: bool, suffix: str) -> None:
         """Takes the store of the images, which is inside the layer."""
         self.store = store
         self.manifests = manifests
-        self.makes = makes
+        self._makes = makes
+        self._suffix = suffix
 
-    def check(self, key: str) -> None:
-        """Returns where `key` may be stored. Raises: as `StoredManifests.check`, if it is to have one."""
-        if self.makes:
-            self.manifests.check(key)
+    def is_manifest(self, key: str) -> bool:
+        """Whether `key` is that of a manifest, which has none; what is remembered of it is dropped."""
+        if not self._suffix or not key.endswith(self._suffix):
+            return False
+        self.manifests.forget(key.removesuffix(self._suffix))
+        return True
+
+    def makes(self, key: str) -> bool:
+        """Whether the image `key` is to have one. Raises: as `StoredManifests.check`, if it is."""
+        if not self._makes or self.is_manifest(key):
+            return False
+        self.manifests.check(key)
+        return True
+
+    def found(self, key: str, call: Call) -> Manifest | None:
+        """Gives the manifest of an image, if there is one that can be read. Raises: as `Store.get`."""
+        if self.is_manifest(key):
+            return None
+        try:
+            return self.manifests.find(key, call)
+        except ManifestError:
+            return None
+
+    def removed(self, key: str, call: Call) -> None:
+        """Removes the manifest of an image that goes, or is another now. Raises: as `Writer.delete`."""
+        if not self.is_manifest(key):
+            self.manifests.remove(key, call)
 
     def stored(self, info: ObjectInfo, call: Call) -> None:
         """Follows an image that was stored without its bytes passing here, in one piece and in order.
 
         Its manifest is made of what the store gives. Raises: as `Store.get`, `StoredManifests.keep`.
         """
-        if not self.makes:
-            self.manifests.remove(info.key, call)
+        if not self.makes(info.key):
+            self.removed(info.key, call)
             return
         with (
             self.store.get(info.key, version=info.version, call=call) as stream,
@@ -70,7 +105,8 @@ class Following:
 class VerifiedWriter:
     """Takes the manifest along: it goes before its image does, and after its image was replaced.
 
-    So there may be an image without its manifest after a failure, never a manifest without its image. A
+    So there may be an image without its manifest after a failure, never a manifest without its image. Where
+    the store refuses to delete the image, as it has clones or may not go, the manifest is stored again. A
     manifest that is to be made is of the bytes that the source gave; where it cannot be stored the put fails,
     and its image is taken back, unless it took the place of another.
     """
@@ -94,11 +130,10 @@ class VerifiedWriter:
         call: Call = NO_CALL,
     ) -> ObjectInfo:
         following = self._following
-        if not following.makes:
+        if not following.makes(key):
             info = self._inner.put(key, source, size, overwrite=overwrite, digests=digests, call=call)
-            following.manifests.remove(key, call)
+            following.removed(key, call)
             return info
-        following.check(key)
         with contextlib.closing(_hashed(source)) as hashed:
             info = self._inner.put(key, hashed, size, overwrite=overwrite, digests=digests, call=call)
             try:
@@ -111,13 +146,22 @@ class VerifiedWriter:
 
     def delete(self, key: str, *, version: str | None = None, call: Call = NO_CALL) -> None:
         self._check(key, version, call)
-        self._following.manifests.remove(key, call)
-        self._inner.delete(key, version=version, call=call)
+        manifest = self._following.found(key, call)
+        self._following.removed(key, call)
+        try:
+            self._inner.delete(key, version=version, call=call)
+        except _REFUSALS:
+            if manifest is not None:
+                with contextlib.suppress(ImgstoreError):  # the refusal is what the caller hears of
+                    self._following.manifests.keep(key, manifest, self._tidy())
+            raise
 
     def _take_back(self, info: ObjectInfo) -> None:
-        call = NO_CALL.within(_TIDY, clock=self._following.store.clock)
         with contextlib.suppress(ImgstoreError):  # what went wrong before is what the caller hears of
-            self._inner.delete(info.key, version=info.version, call=call)
+            self._inner.delete(info.key, version=info.version, call=self._tidy())
+
+    def _tidy(self) -> Call:
+        return NO_CALL.within(_TIDY, clock=self._following.store.clock)
 
 
 class VerifiedUploader:
@@ -137,7 +181,7 @@ class VerifiedUploader:
         overwrite: bool = False,
         call: Call = NO_CALL,
     ) -> str:
-        self._following.check(key)
+        self._following.makes(key)  # what could have none is refused before a byte of it is sent
         return self._inner.begin(key, size, digests=digests, overwrite=overwrite, call=call)
 
     def put_part(
@@ -171,27 +215,23 @@ class VerifiedCopier:
         self, source_key: str, target_key: str, *, overwrite: bool = False, call: Call = NO_CALL
     ) -> ObjectInfo:
         following = self._following
-        following.check(target_key)
-        manifest = self._of(source_key, call)
+        following.makes(target_key)
+        manifest = None if following.is_manifest(target_key) else following.found(source_key, call)
         info = self._inner.copy(source_key, target_key, overwrite=overwrite, call=call)
-        if manifest is not None and manifest.size == info.size and self._is_still(source_key, manifest, call):
+        if manifest is not None and manifest.size == info.size and self._is_of(source_key, manifest, call):
             kept = replace(manifest, key=target_key, version=info.version)
             following.manifests.keep(target_key, kept, call)
         else:
             following.stored(info, call)
         return info
 
-    def _of(self, key: str, call: Call) -> Manifest | None:
-        """Gives the manifest of a source; none where it names no version, and so proves no copy of one."""
+    def _is_of(self, key: str, manifest: Manifest, call: Call) -> bool:
+        """Whether the source is still the version that the manifest names; one that names none may be old."""
         try:
-            manifest = self._following.manifests.find(key, call)
-        except ManifestError:
-            return None
-        return manifest if manifest is not None and manifest.version is not None else None
-
-    def _is_still(self, key: str, manifest: Manifest, call: Call) -> bool:
-        try:
-            return self._following.store.stat(key, call=call).version == manifest.version
+            return (
+                manifest.version is not None
+                and self._following.store.stat(key, call=call).version == manifest.version
+            )
         except ImgstoreError:
             return False
 

@@ -75,11 +75,12 @@ class VerifyLayer(Layer):
         self.manifests = manifests
         self._required = required
         self._proves = proves
+        self._hide = hide
         self.spare = spare
         self._observe = observe
         self._kept: VerifiedChunk | None = None
         self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._find)
-        following = writes.Following(inner, manifests, makes=makes)
+        following = writes.Following(inner, manifests, makes=makes, suffix=hide)
         self.writer = inner.writer and writes.VerifiedWriter(inner.writer, following, self._check_version)
         self.uploader = inner.uploader and writes.VerifiedUploader(inner.uploader, following)
         self.copier = inner.copier and writes.VerifiedCopier(inner.copier, following)
@@ -112,7 +113,8 @@ class VerifyLayer(Layer):
 
     def manifest(self, key: str, call: Call) -> Manifest | None:
         """Gives what an image is proven by, None where it is read as it is. Raises: as `Manifests.find`."""
-        return self.manifests.find(key, call) if self._proves else None
+        proves = self._proves and not self._is_manifest(key)
+        return self.manifests.find(key, call) if proves else None
 
     def keep(self, chunk: VerifiedChunk) -> None:
         """Remembers the chunk that was verified last, for small reads that follow one another."""
@@ -124,6 +126,10 @@ class VerifyLayer(Layer):
             if observe is not None:
                 observe(event)
 
+    def _is_manifest(self, key: str) -> bool:
+        """Whether `key` is that of a manifest, which is proven by its pin."""
+        return bool(self._hide) and key.endswith(self._hide)
+
     def _find(self, key: str, call: Call) -> Manifest | None:
         """Gives the manifest of an image.
 
@@ -131,7 +137,7 @@ class VerifyLayer(Layer):
         either.
         """
         manifest = self.manifest(key, call)
-        if manifest is None and self._required:
+        if manifest is None and self._required and not self._is_manifest(key):
             self.inner.stat(key, call=call)
             raise ManifestError(f"there is no manifest of {key!r}, and the store's 'verify' requires one")
         return manifest

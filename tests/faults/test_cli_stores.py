@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import select
@@ -526,6 +527,7 @@ def test_removing_a_version(imgstore, folder):
 def test_the_status_of_several_failures_is_the_highest(folder, capfdbinary, monkeypatch):
     store = MemoryStore()
     store.store_id = "busy"
+    store.writer.put("used", io.BytesIO(b"1"))
     delete = store.writer.delete
 
     def in_use(key, **options):

@@ -12,6 +12,7 @@ from imgstore.backends.memory import MemoryStore
 from imgstore.errors import (
     AlreadyExistsError,
     ConnectionLostError,
+    InUseError,
     ManifestError,
     NotFoundError,
     StorageIOError,
@@ -249,3 +250,43 @@ def test_without_proving_images_are_read_as_they_are(store):
     layer.writer.delete("disk")
     with pytest.raises(NotFoundError):
         store.stat("disk" + SUFFIX)
+
+
+def test_a_manifest_has_none_itself_and_is_read_as_it_is(store, layer):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    assert read(layer, "disk") == IMAGE
+    text = read(layer, "disk" + SUFFIX)
+    layer.writer.put("disk" + SUFFIX, io.BytesIO(text), overwrite=True)
+    uploaded(layer, "disk" + SUFFIX, text, overwrite=True)
+    layer.copier.copy("disk" + SUFFIX, "other" + SUFFIX)
+    assert keys(store) == ["disk", "disk" + SUFFIX, "other" + SUFFIX]
+    layer.writer.delete("disk" + SUFFIX)
+    with pytest.raises(ManifestError, match="there is no manifest"):  # nor is it remembered
+        read(layer, "disk")
+
+
+def test_in_a_store_without_manifests_such_a_key_is_an_image_like_any_other(store):
+    layer = layer_of(store, manifests=MemoryStore())
+    layer.writer.put("disk" + SUFFIX, io.BytesIO(IMAGE))
+    assert read(layer, "disk" + SUFFIX) == IMAGE
+    assert keys(layer) == ["disk" + SUFFIX]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_image_that_may_not_go_keeps_its_manifest(store, layer, monkeypatch, broken):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    if broken:
+        store.writer.put("disk" + SUFFIX, io.BytesIO(b"<html>"), overwrite=True)
+    delete = store.writer.delete
+
+    def refusing(key, **options):
+        if key == "disk":
+            raise InUseError("it has clones")
+        delete(key, **options)
+
+    monkeypatch.setattr(store.writer, "delete", refusing)
+    with pytest.raises(InUseError):
+        layer.writer.delete("disk")
+    assert keys(store) == ["disk", "disk" + SUFFIX][: 1 if broken else 2]
+    if not broken:
+        assert read(layer, "disk") == IMAGE
