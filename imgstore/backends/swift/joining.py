@@ -37,8 +37,8 @@ LOG = logging.getLogger(__name__)
 
 EMPTY_MD5: Final = hashlib.md5(b"", usedforsecurity=False).hexdigest()
 MANIFEST_PUT: Final = "multipart-manifest=put"
-# What Swift answers to a manifest whose segments are not there, or are others: 400 as a rule.
-_UNFIT: Final = frozenset({400, 409, 422})
+# What a manifest is answered whose segments are not there, or are others: 400 by Swift, 404 by radosgw.
+_UNFIT: Final = frozenset({400, 404, 409, 422})
 _BLOCK: Final = 1 << 20
 # Seconds for removing the segments of a put that failed; what is left then, `reap` removes.
 _CLEANING: Final = 30.0
@@ -52,6 +52,7 @@ def join(owner: SwiftStore, record: Record, parts: Sequence[Part], call: Call) -
     DigestMismatchError. Nothing is published then.
     """
     parts = check_parts(record, parts, limits_of(owner.service.capabilities(call=call)))
+    _check_held(Segments(owner, record), parts, call)
     _check_digests(owner, record, parts, call)
     remains = replaced(owner, record.key, call) if record.overwrite else None
     try:
@@ -91,14 +92,21 @@ def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call
     except RefusedError as exc:
         if exc.status not in _UNFIT:
             raise
-        for part in parts:
-            if not segments.is_held(part, call):
-                raise UploadLostError(
-                    f"the store does not hold part {part.number} as given", request_id=exc.reply.request_id
-                ) from None
+        _check_held(segments, parts, call)
         raise BadReplyError(
             f"the server does not see all segments yet (status {exc.status})", request_id=exc.reply.request_id
         ) from None
+
+
+def _check_held(segments: Segments, parts: Sequence[Part], call: Call) -> None:
+    """Returns if the segments of all parts are there as they were put. Raises: UploadLostError, RefusedError.
+
+    Swift compares them as it takes a manifest; radosgw 16 looks only whether they are there.
+    """
+    held = {part.number: part for part in segments.held(call)}
+    for part in parts:
+        if held.get(part.number) != part and not segments.is_held(part, call):
+            raise UploadLostError(f"the store does not hold part {part.number} as given")
 
 
 def is_final(error: ImgstoreError) -> bool:
