@@ -1,10 +1,11 @@
-"""The source of a put, read once, and judged by its size and digests."""
+"""The source of a put, read once, judged by its size and digests, and cut into parts."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from imgstore.clock import Clock
 from imgstore.errors import DigestMismatchError, SourceChangedError, UnsupportedError
@@ -13,6 +14,11 @@ from imgstore.store import Source
 
 RECEIVE: Final = 1 << 20  # one read of a source
 _ZEROS: Final = memoryview(bytes(RECEIVE))
+# What is known to give the same by `read` and by `readinto`; of a class derived from one only `read` counts.
+_FILES: Final = (io.FileIO, io.BufferedReader, io.BytesIO)
+
+# Gives memory for the next read, or None where a read is to bring its own.
+Room = Callable[[], "memoryview | None"]
 
 
 class Digests:
@@ -58,6 +64,7 @@ class Intake:
         self.digests = digests
         self._source = source
         self._hole = getattr(source, "hole", None)
+        self._readinto = _readinto(source)
         self._size = size
         self._clock = clock
         self._call = call
@@ -67,15 +74,20 @@ class Intake:
         """Whether the source knows its holes."""
         return self._hole is not None
 
-    def pieces(self) -> Iterator[bytes | int]:
+    @overload
+    def pieces(self) -> Iterator[bytes | int]: ...
+    @overload
+    def pieces(self, room: Room) -> Iterator[bytes | memoryview | int]: ...
+    def pieces(self, room: Room = lambda: None) -> Iterator[Any]:
         """Gives data, and the lengths of holes, in the order of the source; all of it is hashed.
 
-        At the end size and digests are judged: whoever publishes what came takes the whole iterator.
+        At the end size and digests are judged: whoever publishes what came takes the whole iterator. A source
+        that can is read straight into what `room` gives; it is asked then, and the piece is the front of it.
 
         Raises: SourceChangedError for another size than was promised, DigestMismatchError.
         """
         given = 0
-        for piece in self._pieces():
+        for piece in self._pieces(room):
             given += piece if isinstance(piece, int) else len(piece)
             self._check_size(given)  # before hours are spent on hashing a hole
             if isinstance(piece, int):
@@ -91,11 +103,11 @@ class Intake:
         if self._size is not None and given > self._size:
             raise SourceChangedError(f"the source gave more bytes than the {self._size} promised")
 
-    def _pieces(self) -> Iterator[bytes | int]:
+    def _pieces(self, room: Room) -> Iterator[Any]:
         while True:
             if hole := self._pass_hole():
                 yield hole
-            piece = self._read()
+            piece = self._read(room)
             self._check()
             if piece is None:
                 raise UnsupportedError("the source gave None instead of waiting; open it as blocking")
@@ -118,9 +130,79 @@ class Intake:
     def _check(self) -> None:
         self._call.check(self._clock)
 
-    def _read(self) -> Any:  # a source of somebody else's may give anything
+    def _read(self, room: Room) -> Any:  # a source of somebody else's may give anything
+        view = None if self._readinto is None else room()
         try:
-            return self._source.read(RECEIVE)
+            if self._readinto is None or view is None:
+                return self._source.read(RECEIVE)
+            count = self._readinto(view)
         except BaseException as exc:
             self.failure = exc
             raise
+        if count is None:
+            return None
+        if not 0 <= count <= len(view):
+            raise UnsupportedError(f"the source says that it read {count} bytes where {len(view)} have room")
+        return view[:count]
+
+
+class Cutter:
+    """Fills memory with what an intake gives: data, and holes as zeros."""
+
+    def __init__(self, pieces: Callable[[Room], Iterator[bytes | memoryview | int]]) -> None:
+        """Takes `Intake.pieces`."""
+        self._pieces = pieces(self._room)
+        self._empty: memoryview | None = None  # where the next piece belongs
+        self._lent = False  # whether it was read there
+        self._rest: bytes | memoryview | int = b""
+        self._at = 0
+        self.ended = False
+
+    def fill(self, view: memoryview) -> int:
+        """Fills `view`, but for the end, and gives the bytes. `ended` tells whether nothing follows.
+
+        Raises: what the source raises, and what its end is judged to be.
+        """
+        filled = 0
+        while filled < len(view):
+            self._empty = view[filled : filled + RECEIVE]
+            if not self._more():
+                break
+            filled += self._take(view[filled:])
+        self._empty = None  # what comes now belongs to memory that is not there yet
+        self._more()
+        return filled
+
+    def _room(self) -> memoryview | None:
+        self._lent = self._empty is not None
+        return self._empty
+
+    def _more(self) -> bool:
+        """Tells whether there is anything left; asks for the next piece if the last one is used up."""
+        while not self.ended and self._at >= _size(self._rest):
+            self._at = 0
+            self._rest = next(self._pieces, b"")
+            # an empty piece is the end: the intake gives no other
+            self.ended = not self._rest
+        return not self.ended
+
+    def _take(self, view: memoryview) -> int:
+        count = min(len(view), _size(self._rest) - self._at)
+        if isinstance(self._rest, int):
+            count = min(count, len(_ZEROS))
+            view[:count] = _ZEROS[:count]
+        elif not self._lent:
+            view[:count] = memoryview(self._rest)[self._at : self._at + count]
+        self._at += count
+        return count
+
+
+def _readinto(source: Source) -> Callable[[memoryview], int | None] | None:
+    if isinstance(source, io.IOBase) and type(source) not in _FILES:
+        return None
+    found: Callable[[memoryview], int | None] | None = getattr(source, "readinto", None)
+    return found
+
+
+def _size(piece: bytes | memoryview | int) -> int:
+    return piece if isinstance(piece, int) else len(piece)

@@ -1,9 +1,9 @@
-"""Parts in flight: cut from what a source gives, sent by a few threads, each from memory of its own."""
+"""Parts in flight: sent by a few threads, each from memory of its own."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Final
 
@@ -17,53 +17,8 @@ from imgstore.retry import Budget, TokenBucket
 # A part is in hand, and what was sent before it would be lost with it: a source may not rewind. Three tries
 # ride out a connection that broke; longer outages are the resume layer's.
 _TRIES: Final = 3
-_ZEROS: Final = memoryview(bytes(1 << 20))
 
 Send = Callable[[int, int, memoryview, Call], Held]
-
-
-class Cutter:
-    """Fills memory with what `pieces` gives: data, or the lengths of holes, which are sent as zeros."""
-
-    def __init__(self, pieces: Iterator[bytes | int]) -> None:
-        self._pieces = pieces
-        self._rest: bytes | int = b""
-        self._at = 0
-        self.ended = False
-
-    def fill(self, view: memoryview) -> int:
-        """Fills `view`, but for the end, and gives the bytes. `ended` tells whether nothing follows.
-
-        Raises: what the source raises, and what its end is judged to be.
-        """
-        filled = 0
-        while filled < len(view) and self._more():
-            filled += self._take(view[filled:])
-        self._more()
-        return filled
-
-    def _more(self) -> bool:
-        """Tells whether there is anything left; asks for the next piece if the last one is used up."""
-        while not self.ended and self._at >= _size(self._rest):
-            self._at = 0
-            self._rest = next(self._pieces, b"")
-            # an empty piece is the end: the intake gives no other
-            self.ended = not self._rest
-        return not self.ended
-
-    def _take(self, view: memoryview) -> int:
-        count = min(len(view), _size(self._rest) - self._at)
-        if isinstance(self._rest, int):
-            count = min(count, len(_ZEROS))
-            view[:count] = _ZEROS[:count]
-        else:
-            view[:count] = memoryview(self._rest)[self._at : self._at + count]
-        self._at += count
-        return count
-
-
-def _size(piece: bytes | int) -> int:
-    return piece if isinstance(piece, int) else len(piece)
 
 
 class Flight:

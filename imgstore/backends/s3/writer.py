@@ -7,9 +7,9 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from imgstore.backends._intake import Digests, Intake
+from imgstore.backends._intake import Cutter, Digests, Intake
 from imgstore.backends.s3.failures import fail, typed
-from imgstore.backends.s3.flight import Cutter, Flight
+from imgstore.backends.s3.flight import Flight
 from imgstore.backends.s3.identity import Pin
 from imgstore.backends.s3.objects import Objects, cleaning, fresh_marker
 from imgstore.backends.s3.parts import Held, Parts
@@ -70,7 +70,7 @@ class S3Writer:
         try:
             if not overwrite:
                 self._objects.check_free(key, call)
-            cutter = Cutter(intake.pieces())
+            cutter = Cutter(intake.pieces)
             first = planned(0, size, self._size)
             memory = paged(first if size is None else max(1, min(first, size)))
             count = cutter.fill(memory)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imgstore.backends._intake import Cutter, Room
 from imgstore.buffer import paged
 from imgstore.errors import UnsupportedError
 
@@ -63,48 +64,26 @@ def plan(size: int | None, wanted: int, limits: Limits) -> Callable[[int], int]:
 
 
 class Filling:
-    """Gives the pieces of a source as segments, each in memory of its own that begins as zeros."""
+    """Gives what an intake gives as segments, each in memory of its own."""
 
-    def __init__(self, pieces: Iterator[bytes | int], size_of: Callable[[int], int]) -> None:
-        """Takes data and lengths of holes, as `Intake.pieces` gives them."""
-        self._pieces = pieces
+    def __init__(
+        self, pieces: Callable[[Room], Iterator[bytes | memoryview | int]], size_of: Callable[[int], int]
+    ) -> None:
+        """Takes `Intake.pieces`."""
+        self._cutter = Cutter(pieces)
         self._size_of = size_of
-        self._rest: memoryview | int = 0
         self._number = 0
-        self.ended = False  # whether the last segment was given, and the source judged
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last segment was given, and the source judged."""
+        return self._cutter.ended
 
     def next(self) -> memoryview:
         """Gives the next segment, a short one only at the end of the source: empty where nothing is left.
 
         Raises: as the pieces.
         """
-        buffer = paged(self._size_of(self._number))  # zeros that cost nothing until they are touched
+        memory = paged(self._size_of(self._number))
         self._number += 1
-        at = 0
-        while at < len(buffer):
-            piece = self._rest or self._piece()
-            if not piece:
-                self.ended = True
-                break
-            at, self._rest = _laid(buffer, at, piece)
-        # a source that ends with its segment is known to have ended, so that no empty one follows
-        if not self.ended and not self._rest:
-            self._rest = self._piece()
-            self.ended = not self._rest
-        return buffer[:at]
-
-    def _piece(self) -> memoryview | int:
-        for piece in self._pieces:
-            if piece:
-                return piece if isinstance(piece, int) else memoryview(piece).cast("B")
-        return 0
-
-
-def _laid(buffer: memoryview, at: int, piece: memoryview | int) -> tuple[int, memoryview | int]:
-    """Lays `piece` into the buffer from `at` on; gives where it ends and what did not fit."""
-    room = len(buffer) - at
-    if isinstance(piece, int):
-        return at + min(piece, room), max(piece - room, 0)
-    count = min(len(piece), room)
-    buffer[at : at + count] = piece[:count]
-    return at + count, piece[count:] if count < len(piece) else 0
+        return memory[: self._cutter.fill(memory)]

@@ -61,7 +61,7 @@ class SwiftWriter:
             if not overwrite:
                 owner.publisher.check_free(key, call)
             limits = limits_of(owner.service.capabilities(call=call))
-            filling = Filling(intake.pieces(), plan(size, self._segment_size, limits))
+            filling = Filling(intake.pieces, plan(size, self._segment_size, limits))
             first = filling.next()
             remains = replaced(owner, key, call) if overwrite else None
             if filling.ended:

@@ -100,7 +100,7 @@ def test_filling_cuts_pieces_and_holes_into_segments(size):
         pieces.append(piece)
         data += bytes(piece)
         at += step
-    filling, got = Filling(iter(pieces), lambda _: 10), []
+    filling, got = Filling(lambda _: iter(pieces), lambda _: 10), []
     while not filling.ended:
         got.append(bytes(filling.next()))
     assert b"".join(got) == data
