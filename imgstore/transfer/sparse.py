@@ -92,10 +92,9 @@ class SparseStream:
 
     def read(self, size: int) -> bytes:
         """Gives at most `size` bytes, none only at the end. Raises: as `ByteStream.readinto`."""
-        data = bytearray(size)
-        with memoryview(data) as view:
+        with memoryview(bytearray(size)) as view:
             count = self.readinto(view)
-        return bytes(data[:count])
+            return bytes(view[:count])
 
     def close(self) -> None:
         """Closes what is open. Idempotent."""

@@ -106,6 +106,12 @@ class _Counted:
         self._report.delivered(len(data))
         return data
 
+    def readinto(self, view: memoryview) -> int:
+        count = self._stream.readinto(view)
+        self._hasher.update(view[:count])
+        self._report.delivered(count)
+        return count
+
 
 class _CountedSparse(_Counted):
     """The same of one that knows its holes."""
