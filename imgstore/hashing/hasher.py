@@ -134,6 +134,10 @@ class Hasher:
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """Takes the next bytes, by copying them. Raises: as `buffer`."""
         with memoryview(data) as given, given.cast("B") as left:
+            if not self._lanes and self._chunks is None:
+                with self._working():
+                    self.size += len(left)
+                return
             done = 0
             while done < len(left):
                 room = self.buffer()

@@ -250,3 +250,14 @@ def test_a_hole_of_128_gib_needs_no_memory(monkeypatch):
     assert found.size == 1 << 37
     assert found.chunks == found.chunks[:16] * (1 << 11)
     assert peak < 1 << 18  # the digests themselves are 32 KiB, and are copied once
+
+
+def test_with_no_digest_bytes_are_counted_in_no_memory_until_it_is_closed(monkeypatch):
+    monkeypatch.setattr("imgstore.hashing._schedule.paged", lambda _: pytest.fail("memory was asked for"))
+    hasher = Hasher()
+    hasher.update(DATA)
+    hasher.update(memoryview(DATA))
+    found = hasher.finish()
+    assert (found.size, found.whole, found.chunks) == (2 * len(DATA), {}, b"")
+    with pytest.raises(ValueError, match="closed"):
+        hasher.update(b"")
