@@ -36,14 +36,14 @@ class TestLimit(LayerSuite):
 
 
 class TestVerifyWithoutManifests(LayerSuite):
-    wraps = frozenset({"writer", "extents"})
+    wraps = frozenset({"writer", "uploader", "extents", "copier"})
 
     def layer(self, inner):
         return VerifyLayer(inner, Given({}))
 
 
 class TestVerify(LayerSuite):
-    wraps = frozenset({"writer", "extents"})
+    wraps = frozenset({"writer", "uploader", "extents", "copier"})
     # Nothing is given before a whole chunk came; tests/unit/layers/test_verify.py has its stalls.
     stall = ReadSuite.stall
 
@@ -52,7 +52,7 @@ class TestVerify(LayerSuite):
 
 
 class TestVerifyInOneChunk(LayerSuite):
-    wraps = frozenset({"writer", "extents"})
+    wraps = frozenset({"writer", "uploader", "extents", "copier"})
     stall = ReadSuite.stall
 
     def layer(self, inner):

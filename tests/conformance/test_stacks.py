@@ -39,7 +39,7 @@ LAYERS = {
 WRAPS = {
     "Metrics": {"writer", "uploader"},
     "Resume": {"writer", "uploader", "lister", "extents"},
-    "Verify": {"writer", "lister", "extents"},
+    "Verify": {"writer", "uploader", "lister", "extents", "copier"},
 }
 SUITES = (ReadSuite, WriteSuite, UploadSuite, ListSuite, ExtentSuite)
 

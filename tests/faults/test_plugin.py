@@ -135,4 +135,4 @@ def test_one_that_is_not_installed_is_told_with_those_that_are(started):
         "no driver of that name is installed (did you mean 'pieces'?); there are: filesystem, http,"
         in done.stderr
     )
-    assert "memory, pieces, rbd" in done.stderr
+    assert "memory, mirror, pieces, rbd" in done.stderr
