@@ -231,6 +231,7 @@ def test_folders_below_what_a_key_can_name_are_not_entered(tmp_path):
         subprocess.run(["rm", "-rf", tmp_path / "z"], check=True)
 
 
+@pytest.mark.wide
 def test_the_longest_key_is_listed(tmp_path):
     store = FilesystemStore(data_dir=tmp_path)
     for last in ("z/yy", "zz/y"):  # 1024 bytes

@@ -13,6 +13,7 @@ from imgstore.testing.faults import Kind, Schedule, play, predict, schedule
 from imgstore.testing.faults.script import FINAL, WEATHER
 from tests.faults import schedules
 from tests.faults.plain import PLANTS, Plain
+from tests.thinning import thinned
 
 TOTAL = 20_000
 SEED = schedules.replayed()
@@ -34,15 +35,10 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-# a quarter of them in every make test, all with make test-real
-PARTS = [
-    pytest.param(block, id=f"{block.start}-{block.stop - 1}", marks=[pytest.mark.wide] if number % 4 else [])
-    for number, block in enumerate(BLOCKS)
-]
-
-
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("block", PARTS)
+@pytest.mark.parametrize(
+    "block", thinned(BLOCKS, 8), ids=[f"{block.start}-{block.stop - 1}" for block in BLOCKS]
+)
 def test_every_schedule_ends_as_predicted(block):
     wrong = [verdict for seed in block if (verdict := schedules.judge(schedule(seed))) is not None]
     assert not wrong, f"{len(wrong)} went wrong, the first of them:\n" + "\n\n".join(wrong[:3])
