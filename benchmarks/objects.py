@@ -47,6 +47,8 @@ def _store(url: str, access_key: str, secret_key: str, bucket: str) -> Any:
 def get_by_imgstore(url, access_key, secret_key, bucket, key, path, block) -> Work:
     import botocore.session  # noqa: F401  # imports are not timed
 
+    import imgstore.backends.s3
+    import imgstore.stack  # noqa: F401
     from imgstore.publish import PendingFile
     from imgstore.transfer import copy
     from imgstore.transfer.progress import Report
@@ -66,6 +68,9 @@ def get_by_imgstore(url, access_key, secret_key, bucket, key, path, block) -> Wo
 
 def put_by_imgstore(url, access_key, secret_key, bucket, key, path, block) -> Work:
     import botocore.session  # noqa: F401  # imports are not timed
+
+    import imgstore.backends.s3
+    import imgstore.stack  # noqa: F401
 
     def work() -> None:
         with _store(url, access_key, secret_key, bucket) as store, open(path, "rb", buffering=0) as file:

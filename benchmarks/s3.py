@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks import images, objects
 from benchmarks.harness import Bench, BrokenRunError, Contender, library, program
 from benchmarks.programs import IMGSTORE
-from benchmarks.radosgw import S3, serving
+from benchmarks.radosgw import S3, collect, serving
 from imgstore.transfer.copy import BUFFER as BLOCK
 
 KEY = "image"
@@ -70,13 +70,20 @@ def _put(bench: Bench, s3: S3, source, client) -> None:
 
     def remove() -> None:
         client.delete_object(Bucket=s3.bucket, Key=KEY)
+        collect(s3.conf)
 
     where = (s3.url, s3.access_key, s3.secret_key, s3.bucket, KEY, source, BLOCK)
     writers = [Contender(name, partial(library, each, *where)) for name, each in PUTS.items()]
-    writers.append(
-        Contender("rclone", partial(program, ["rclone", "copyto", source, f"{_RCLONE}{s3.bucket}/{KEY}"]))
-    )
     bench.compare("put", _PUT, writers, prepare=remove, check=check)
+    programs = [
+        Contender(
+            "imgstore cp",
+            partial(program, [*IMGSTORE, "cp", "--no-progress", source, f"s3://{s3.bucket}/{KEY}"]),
+        ),
+        Contender("rclone", partial(program, ["rclone", "copyto", source, f"{_RCLONE}{s3.bucket}/{KEY}"])),
+    ]
+    bench.compare("put by programs", _PUTTING, programs, prepare=remove, check=check)
+    remove()
 
 
 def _environment(s3: S3) -> None:
@@ -100,3 +107,4 @@ _PUT = (
     "checksum, ours also compares what the service says that it stored. The CRT is not among them: it sends "
     "checksums as trailers only, which radosgw 16 refuses (XAmzContentSHA256Mismatch)."
 )
+_PUTTING = "The same by programs, from start to end."

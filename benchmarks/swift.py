@@ -15,7 +15,7 @@ from benchmarks import images, swift_objects
 from benchmarks.harness import Bench, BrokenRunError, Contender, library, program
 from benchmarks.identity import serving
 from benchmarks.programs import IMGSTORE
-from benchmarks.radosgw import running
+from benchmarks.radosgw import collect, running
 from imgstore.transfer.copy import BUFFER as BLOCK
 
 CONTAINER, NAME = "bench", "image"
@@ -73,7 +73,7 @@ def run(bench: Bench) -> None:
         with serving(client.token, client.url) as identity:
             ways = Ways(where, (identity, "tester", "any"))
             _get(bench, ways, target, expected)
-            _put(bench, ways, source, client)
+            _put(bench, ways, source, client, found["CEPH_CONF"])
         client.close()
 
 
@@ -103,7 +103,7 @@ def _get(bench: Bench, ways: Ways, target: Path, expected: str) -> None:
     remove()
 
 
-def _put(bench: Bench, ways: Ways, source: Path, client) -> None:
+def _put(bench: Bench, ways: Ways, source: Path, client, conf: str) -> None:
     def check() -> None:
         if int(client.head_object(CONTAINER, NAME)["content-length"]) != bench.size:
             raise BrokenRunError("what was uploaded is not on the server")
@@ -113,6 +113,7 @@ def _put(bench: Bench, ways: Ways, source: Path, client) -> None:
             with contextlib.suppress(Exception):  # the second is there after the first large put
                 for each in client.get_container(container, full_listing=True)[1]:
                     client.delete_object(container, each["name"])
+        collect(conf)
 
     writers = ways.contenders(PUTS, source)
     bench.compare("put", _PUT, writers, prepare=remove, check=check)
