@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgstore.backends import urls
 from imgstore.cli.command import Command
-from imgstore.cli.configured import driver_of, needed
-from imgstore.cli.location import Location, in_store, same_file
+from imgstore.cli.configured import needed
+from imgstore.cli.location import Location
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal
-from imgstore.cli.source import Source, check_idle, check_named, check_output, layered
+from imgstore.cli.source import Source, check_idle
 from imgstore.cli.sources import joined, name_of
-from imgstore.errors import (
-    AlreadyExistsError,
-    ConfigError,
-    NotFoundError,
-    OperationCancelledError,
-    PermissionDeniedError,
-    StorageIOError,
-    UnsupportedError,
-)
-from imgstore.model import Call
+from imgstore.cli.target import admit, check, completed, opened_target, service
+from imgstore.errors import ConfigError, OperationCancelledError, StorageIOError
 from imgstore.store import Store
 
 if TYPE_CHECKING:
@@ -109,8 +97,8 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
         with needed([*sources, target], terminal, layer_settings(given)) as stores:
             manifest = _manifest(sources, given["manifest"]) if given["manifest"] else None
             name = name_of(sources, manifest)
-            target = _completed(sources, target, name)
-            _check(sources, target, name, given, terminal)
+            target = completed(sources, target, name)
+            check(sources, target, name, given, terminal)
             given["prove"] = manifest
             _copy(sources, target, given, terminal, stores=stores, report=report)
     except BrokenPipeError as exc:
@@ -132,53 +120,6 @@ def _manifest(sources: Iterable[Location], path: str) -> Manifest:
     return read_manifest(path)
 
 
-def _completed(sources: Sequence[Location], target: Location, name: str) -> Location:
-    """Gives the target with the `name` of the image where it is a place in a store and no image.
-
-    Raises: ConfigError where the image has no name.
-    """
-    if target.kind != "store" or (target.key and not target.key.endswith("/")):
-        return target
-    if not name:
-        told = " and ".join(source.shown for source in sources) or "the manifest"
-        why = f"{told} are taken for one image" if len(sources) > 1 else f"{told} has no name to give it"
-        raise ConfigError(f"{target.shown} names no image, and {why}; write it as {target.shown}NAME")
-    return in_store(target.store, target.key + name)
-
-
-def _check(
-    sources: Iterable[Location], target: Location, name: str, given: dict[str, Any], terminal: Terminal
-) -> None:
-    """Refuses, before anything is opened, what cannot be meant. Raises: ConfigError."""
-    if target.kind == "url":
-        raise ConfigError(
-            f"{target.shown}: copies go to a path or -, or into a store; this version does not write to URLs"
-        )
-    if target.kind == "path" and os.path.isdir(target.text):
-        example = os.path.join(target.text, name or "NAME")
-        raise ConfigError(f"{target.text} is a folder; name the file in it, such as {example}")
-    if given["store_manifest"] and target.kind not in {"store", "service"}:
-        raise ConfigError("--store-manifest is for a store; imgstore digest -o FILE writes that of a file")
-    if target.kind == "standard":
-        _check_output(sources, given, terminal)
-    for source in sources:
-        if target.kind in {"store", "service"} and source == target:
-            raise ConfigError(f"{source.shown} and {target.shown} are one image; there is nothing to copy")
-        if source.kind == target.kind == "path" and same_file(source.text, target.text):
-            raise ConfigError(f"{source.text} and {target.text} are one file; there is nothing to copy")
-
-
-def _check_output(sources: Iterable[Location], given: dict[str, Any], terminal: Terminal) -> None:
-    if given["read_back"]:
-        raise ConfigError("--read-back: standard output gives nothing back; give DST a path")
-    if given["as_json"]:
-        terminal.json = None  # the object would be taken for the image
-        raise ConfigError("--json and the image would both go to standard output; give DST a path")
-    if given["force"]:
-        raise ConfigError("--force replaces a file; there is none in standard output")
-    check_output(sources, terminal)
-
-
 def _copy(
     sources: Sequence[Location],
     target: Location,
@@ -194,7 +135,7 @@ def _copy(
             joined(sources, given, terminal, stores, json_events(mode, terminal, report))
         )
         if target.kind not in {"store", "service"}:
-            out = stack.enter_context(_target(target, origin.call, given))
+            out = stack.enter_context(opened_target(target, origin.call, given))
             stack.enter_context(shown(report, terminal, mode, origin.name))
             bare = origin.file if target.kind == "path" and _leaves_bytes_alone(given) else None
             _download(origin, target, out, report, digest=given["as_json"], bare=bare)
@@ -202,12 +143,12 @@ def _copy(
         if target.kind == "store":
             store = stores[target.store]
         else:
-            store, target = _service(target, given, stack)
+            store, target = service(target, given, stack)
         inside = origin.store is store and store.copier is not None
         inside = inside and not (given["manifest"] or given["read_back"])
         if inside:
             check_idle(given, f"a copy inside the store {target.store}, which moves no bytes through here")
-        _admit(store, target, origin.call, overwrite=given["force"])
+        admit(store, target, origin.call, overwrite=given["force"])
         stack.enter_context(shown(report, terminal, mode, origin.name))
         if inside:
             _copy_inside(store, origin, target.key, report, overwrite=given["force"])
@@ -215,26 +156,10 @@ def _copy(
             _upload(store, origin, target.key, report, given)
 
 
-def _service(target: Location, given: dict[str, Any], stack: ExitStack) -> tuple[Store, Location]:
-    """Gives the store that a URL leads to, and the place with its key."""
-    driver, key = urls.at(target.text)
-    driver.store_id = target.shown
-    return stack.enter_context(layered(driver, given)), replace(target, store=target.shown, key=key)
-
-
 def _leaves_bytes_alone(given: dict[str, Any]) -> bool:
     """Whether nobody wants the bytes hashed, slowed down, or told of in events: then the kernel may copy."""
     wanted = given["as_json"] or given["manifest"] or given["read_back"] or given["progress"] == "json"
     return not (wanted or layer_settings(given))
-
-
-def _target(target: Location, call: Call, given: dict[str, Any]) -> AbstractContextManager[Any]:
-    from imgstore.publish import PendingFile
-    from imgstore.transfer.standard import StandardOutput
-
-    if target.kind == "standard":
-        return contextlib.nullcontext(StandardOutput(call=call))
-    return PendingFile(target.text, overwrite=given["force"], read_back=given["read_back"])
 
 
 def _download(
@@ -255,29 +180,6 @@ def _download(
         if getattr(out, "published", False):
             raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None
         raise
-
-
-def _admit(store: Store, target: Location, call: Call, *, overwrite: bool) -> None:
-    """Refuses a target that is taken before the image is moved: some stores tell only after that.
-
-    Raises: UnsupportedError for a store that is only read, AlreadyExistsError; as `Store.stat`. ConfigError
-    for one in memory, with which the image would be gone when the command ends.
-    """
-    from imgstore.backends.memory import MemoryStore
-
-    check_named(target)
-    if isinstance(driver_of(store), MemoryStore):
-        raise ConfigError(
-            f"the store {target.store} is in the memory of this command alone; what is copied there is lost"
-        )
-    if store.writer is None:
-        raise UnsupportedError("the store is only read; it takes no images", store=target.store)
-    if overwrite:
-        return
-    # Who may write there, but not look, hears of it at the end.
-    with contextlib.suppress(NotFoundError, PermissionDeniedError):
-        store.stat(target.key, call=call)
-        raise AlreadyExistsError(f"{target.shown} exists already", key=target.key, store=target.store)
 
 
 def _copy_inside(store: Store, origin: Source, key: str, report: Report, *, overwrite: bool) -> None:
