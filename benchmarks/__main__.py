@@ -16,6 +16,7 @@ from benchmarks.harness import ROOT, Bench, BrokenRunError, tell
 
 SCENARIOS = (
     "http",
+    "verified",
     "s3",
     "swift",
     "rbd",
