@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol
 
 from imgstore.buffer import paged
 from imgstore.errors import DigestMismatchError, ImgstoreError, TruncatedError, VersionChangedError
+from imgstore.layers._repairs import Repairs
 from imgstore.manifest import Manifest
 from imgstore.model import ANY, ByteRange, Call, CancelToken, Event, ObjectInfo, Version
 from imgstore.store import Store
@@ -30,6 +31,7 @@ class Layer(Protocol):
     """Whom a reader tells what it found. `spare`: whether it may have a second stream open."""
 
     spare: bool
+    repairs: Repairs
 
     def keep(self, chunk: VerifiedChunk) -> None: ...
     def emit(self, call: Call, event: Event) -> None: ...
@@ -214,9 +216,7 @@ class ChunkReader:
         self._bad += 1
         limit = max(BAD_CHUNKS, len(self._manifest.chunks) // BAD_SHARE)
         if self._bad <= limit:
-            with self._open(number, number + 1) as stream:
-                _fill(stream, data)
-            self._emit("refetched", whole)
+            self._fetch_again(number, data)
             if self._manifest.matches(number, data):
                 self._emit("repaired", whole)
                 return
@@ -226,6 +226,27 @@ class ChunkReader:
             f"{self._manifest.algorithm} digest, {told}",
             chunks=(number,),
         )
+
+    def _fetch_again(self, number: int, data: memoryview) -> None:
+        """Fills `data` anew, from the store or with what another reader of the layer is just fetching.
+
+        That one may have another manifest: what does not match is fetched after all.
+        """
+
+        def fetch() -> None:
+            with self._open(number, number + 1) as stream:
+                _fill(stream, data)
+            self._emit("refetched", self._manifest.chunk_range(number))
+
+        is_own = self._layer.repairs.once(
+            self._key,
+            data,
+            self._manifest.chunk_range(number).start,
+            fetch=fetch,
+            check=lambda: self._call.check(self._inner.clock, key=self._key),
+        )
+        if not is_own and not self._manifest.matches(number, data):
+            fetch()
 
     def _open(self, first: int, stop: int) -> ByteStream:
         """Opens the chunks from `first` up to `stop`, of the image that was begun with."""

@@ -10,6 +10,7 @@ from imgstore.errors import ManifestError, RangeNotSatisfiableError, VersionChan
 from imgstore.layers import _verified_facets as facets
 from imgstore.layers import _verified_writes as writes
 from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk
+from imgstore.layers._repairs import Repairs
 from imgstore.layers.base import Layer
 from imgstore.manifest import Manifest
 from imgstore.model import ByteRange, Call, Event, Version
@@ -77,6 +78,7 @@ class VerifyLayer(Layer):
         self._proves = proves
         self._hide = hide
         self.spare = spare
+        self.repairs = Repairs()
         self._observe = observe
         self._kept: VerifiedChunk | None = None
         self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._find)
