@@ -24,7 +24,7 @@ from imgstore.errors import (
 )
 from imgstore.model import ANY
 from tests.faults.swift_rig import IMAGE, SEGMENT, SMALL, read, rig
-from tests.faults.swift_server import Fault
+from tests.faults.swift_server import Fault, _Handler
 
 
 @pytest.fixture
@@ -190,19 +190,24 @@ def test_b12_a_segment_that_vanishes_under_a_manifest_is_a_typed_error(what, man
             del made.server.containers["images_segments"][names[2]]
         else:
             made.server.put("images_segments", names[2], bytes(SEGMENT))
-        wanted = (
-            (NotFoundError if what == "removed" else VersionChangedError)
-            if manifests
-            else RetriesExhaustedError
-        )
+        compared = not manifests and what == "overwritten"  # by the driver, as a whole
+        wanted = {
+            (True, "removed"): NotFoundError,
+            (True, "overwritten"): VersionChangedError,
+            (False, "removed"): RetriesExhaustedError,
+            (False, "overwritten"): (VersionChangedError, RetriesExhaustedError),
+        }[manifests, what]
         store = made.store(resume_attempts=3)
         for start in (SEGMENT + 5, 2 * SEGMENT + 5):
             before = made.server.count("GET", "/images/large")
             with pytest.raises(wanted) as caught, store.get("large", start) as stream:
                 stream.read()
-            assert caught.value.offset in (2 * SEGMENT, start if start > 2 * SEGMENT else None, None)
-            assert made.server.count("GET", "/images/large") - before <= 6  # three tries, each with a look
-        assert read(store, "large", 0, 2 * SEGMENT) == IMAGE[: 2 * SEGMENT]
+            refused = start if compared or start > 2 * SEGMENT else None
+            assert caught.value.offset in (2 * SEGMENT, refused, None)
+            # three tries, each with a look, and the first whether the service tells manifests
+            assert made.server.count("GET", "/images/large") - before <= 7
+        if not compared:
+            assert read(store, "large", 0, 2 * SEGMENT) == IMAGE[: 2 * SEGMENT]
 
 
 def test_a_body_that_breaks_for_another_reason_goes_on(made):
@@ -335,6 +340,43 @@ def test_a_cancel_ends_what_a_reader_asks_in_between(made, key):
         canceller.join()
     assert asked.is_set()
     assert took < 3
+
+
+@pytest.mark.parametrize("other", [bytes(SEGMENT), bytes(SEGMENT + 1), bytes(SEGMENT - 1)])
+def test_b12_where_the_service_does_not_compare_segments_the_driver_does(monkeypatch, other):
+    """As with radosgw, which serves whatever is there, and tells no manifest."""
+
+    def whole(handler, found):
+        if found.slo is None:
+            return found.data, False
+        held = handler.service.containers["images_segments"]
+        return b"".join(held[name].data for name in names)[: len(IMAGE)], False
+
+    monkeypatch.setattr(_Handler, "_whole", whole)
+    with rig(manifests=False) as made:
+        names = made.put_large()
+        version = made.driver().stat("large").version
+        assert read(made.driver(), "large", version=version) == IMAGE
+        made.server.put("images_segments", names[1], other)
+        for options in ({}, {"version": version}):
+            with pytest.raises(VersionChangedError):
+                read(made.driver(), "large", **options)
+
+
+def test_b12_segments_are_compared_once_for_a_parallel_read(made):
+    made.server.manifests = False
+    made.put_large()
+    store = made.driver()
+    for offset in range(0, len(IMAGE), SEGMENT):
+        assert read(store, "large", offset, 10) == IMAGE[offset : offset + 10]
+    assert made.server.count("GET", "images_segments$") == 2  # and the page that ends it
+    made.server.manifests = True
+    store = made.driver()
+    made.server.log.clear()
+    for _ in range(3):
+        assert read(store, "large", 5, 10) == IMAGE[5:15]
+    assert made.server.count("GET", "images_segments$") == 0
+    assert made.server.count("GET", "images/large$") == 4
 
 
 def test_a17_a_whole_image_for_a_range_is_skipped_forward(made):

@@ -147,6 +147,19 @@ def test_a_segment_removed_under_its_manifest(server, made):
     bare.writer.delete(key)
 
 
+def test_a_segment_replaced_under_its_manifest(server, made):
+    """Swift compares it; radosgw serves what is there, which the driver compares before a byte is given."""
+    bare, _ = made
+    key = put(bare, "segment replaced")
+    names = [
+        entry["name"] for entry in bare.service.objects("kills_segments", call=NO_CALL, prefix=f"{key}/")
+    ]
+    bare.service.put("kills_segments", str(min(names)), bytes(SEGMENT), call=NO_CALL)
+    with driver(server[1]) as store, pytest.raises(VersionChangedError), store.get(key) as stream:
+        rest_of(stream, b"")
+    bare.writer.delete(key)
+
+
 def test_a_dynamic_large_object_without_a_segment(server, made):
     bare, store = made
     for number in range(3):

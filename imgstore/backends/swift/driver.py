@@ -138,7 +138,7 @@ class SwiftStore(Store):
         self.service = Service(
             self._transport, tokens, _AGENT, work_timeout=_positive("work_timeout", work_timeout)
         )
-        self.reader = Reader(self.service, self.layout)
+        self.reader = Reader(self.service, self.layout, clock)
         self.placing = Placing(self, create=create_container)
         self.publisher = Publisher(self)
         self.records = Records(self)

@@ -20,6 +20,8 @@ from imgstore.backends.swift.layout import Layout
 from imgstore.backends.swift.service import Service
 from imgstore.backends.swift.static import StaticBody, is_static, lost_piece
 from imgstore.backends.swift.versions import expecting, is_dynamic, stamped
+from imgstore.backends.swift.vouching import Vouching
+from imgstore.clock import Clock
 from imgstore.errors import RangeNotSatisfiableError
 from imgstore.model import ByteRange, Call, ObjectInfo, Version
 from imgstore.stream import Opened, RawReader
@@ -43,9 +45,10 @@ class Nothing:
 class Reader:
     """Reads from one account. Callable from any thread."""
 
-    def __init__(self, service: Service, layout: Layout) -> None:
+    def __init__(self, service: Service, layout: Layout, clock: Clock) -> None:
         self._service = service
         self._layout = layout
+        self._vouching = Vouching(service, clock)
         self._sends_version = True  # until the service shows that it refuses every one
 
     def stat(self, key: str, call: Call) -> ObjectInfo:
@@ -109,6 +112,8 @@ class Reader:
         if reply.status not in {200, 206}:
             raise RefusedError(reply)
         served = judge(reply, key, start, stop, version)
+        if is_static(reply):
+            self._vouching.check(container, served.info, exchange.reply, call)
         raw: RawReader = self._service.transport.stream(exchange, served.range.size, watch)
         if is_static(reply):
             raw = StaticBody(raw, self._service, container, key, start=served.range.start, call=call)
