@@ -74,7 +74,7 @@ class Bytes:
 
 
 class ChunkReader:
-    """The raw reader of the verify layer: each chunk is delivered after it matched.
+    """The raw reader of the verify layer: each chunk is delivered after it matched by the manifest `proof`.
 
     While a chunk is received, those before it are hashed in threads, which `close` ends; a read of at most
     `AHEAD` chunks is hashed in the caller's. One stream of the store is open at a time; and a second one
@@ -97,7 +97,7 @@ class ChunkReader:
         """Opens nothing yet; `wanted` lies in the image."""
         self._inner = inner
         self._key = key
-        self._manifest = manifest
+        self.proof = manifest
         self._wanted = wanted
         # the chunk digests prove what a version would
         self._version: Version = ANY if version is None else version
@@ -129,9 +129,9 @@ class ChunkReader:
         """
         self._stream = self._open(self._next, self._stop)
         info = self._stream.info
-        if (told := difference(self._manifest, info)) is not None:
+        if (told := difference(self.proof, info)) is not None:
             raise StaleError(told)
-        self._info = replace(info, size=self._manifest.size)
+        self._info = replace(info, size=self.proof.size)
         return self._info
 
     @property
@@ -184,15 +184,15 @@ class ChunkReader:
         self._spent = data
         if not (matched.result() if isinstance(matched, Future) else matched):
             self._repair(number, data)
-        whole = self._manifest.chunk_range(number)
+        whole = self.proof.chunk_range(number)
         if self._at == self._stop and self._info is not None:
-            self._layer.keep(VerifiedChunk(self._info, self._manifest, number, data))
+            self._layer.keep(VerifiedChunk(self._info, self.proof, number, data))
         first = max(self._wanted.start - whole.start, 0)
         return data[first : min(self._wanted.stop or 0, whole.stop or 0) - whole.start]
 
     def _receive(self) -> None:
         number, memory = self._next, self._free[-1]
-        data = memory[: self._manifest.chunk_range(number).size]
+        data = memory[: self.proof.chunk_range(number).size]
         try:
             if self._stream is None:
                 self._stream = self._open(number, self._stop)
@@ -204,7 +204,7 @@ class ChunkReader:
         self._next += 1
         if self._next == self._stop:
             self._close_stream()
-        matches = self._manifest.matches
+        matches = self.proof.matches
         hashed = matches(number, data) if self._pool is None else self._pool.submit(matches, number, data)
         self._waiting.append((data, hashed))
 
@@ -212,18 +212,18 @@ class ChunkReader:
         """Fetches a bad chunk once more, alone. Raises: DigestMismatchError where it stays bad."""
         if not self._layer.spare:
             self._close_stream()
-        whole = self._manifest.chunk_range(number)
+        whole = self.proof.chunk_range(number)
         self._bad += 1
-        limit = max(BAD_CHUNKS, len(self._manifest.chunks) // BAD_SHARE)
+        limit = max(BAD_CHUNKS, len(self.proof.chunks) // BAD_SHARE)
         if self._bad <= limit:
             self._fetch_again(number, data)
-            if self._manifest.matches(number, data):
+            if self.proof.matches(number, data):
                 self._emit("repaired", whole)
                 return
         told = "twice" if self._bad <= limit else f"and {limit} others were wrong before it"
         raise DigestMismatchError(
             f"chunk {number} of {self._key!r} (bytes {whole.start} to {whole.stop}) does not match its "
-            f"{self._manifest.algorithm} digest, {told}",
+            f"{self.proof.algorithm} digest, {told}",
             chunks=(number,),
         )
 
@@ -236,26 +236,26 @@ class ChunkReader:
         def fetch() -> None:
             with self._open(number, number + 1) as stream:
                 _fill(stream, data)
-            self._emit("refetched", self._manifest.chunk_range(number))
+            self._emit("refetched", self.proof.chunk_range(number))
 
         is_own = self._layer.repairs.once(
             self._key,
             data,
-            self._manifest.chunk_range(number).start,
+            self.proof.chunk_range(number).start,
             fetch=fetch,
             check=lambda: self._call.check(self._inner.clock, key=self._key),
         )
-        if not is_own and not self._manifest.matches(number, data):
+        if not is_own and not self.proof.matches(number, data):
             fetch()
 
     def _open(self, first: int, stop: int) -> ByteStream:
         """Opens the chunks from `first` up to `stop`, of the image that was begun with."""
         if first < stop:
-            whole, last = self._manifest.chunk_range(first), self._manifest.chunk_range(stop - 1)
+            whole, last = self.proof.chunk_range(first), self.proof.chunk_range(stop - 1)
             stream = self._inner._stream(self._key, whole.start, last.stop, self._version, self._call)
         else:
             stream = self._inner._stream(self._key, self._wanted.start, None, self._version, self._call)
-        if self._info is not None and difference(self._manifest, stream.info) is not None:
+        if self._info is not None and difference(self.proof, stream.info) is not None:
             stream.close()
             raise VersionChangedError("the image was replaced while it was read", key=self._key)
         return stream

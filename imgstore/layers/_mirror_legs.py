@@ -11,9 +11,11 @@ from urllib.parse import quote
 from imgstore.clock import Clock
 from imgstore.errors import ConfigError, ImgstoreError, NotFoundError, VersionChangedError
 from imgstore.layers._mirror_plan import STRONG, Route, Standings, by_digest, is_content, pinned
+from imgstore.layers.base import proof_of
 from imgstore.manifest import Manifest
 from imgstore.model import Call, Event, ObjectInfo, Version
 from imgstore.store import Store
+from imgstore.stream import ByteStream
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ class Leg:
     `key`: what the image is called there, None: as it is asked for. `priority`: 1 is the best; legs of equal
     priority are chosen by how fast they serve. `name`: what versions, events and messages call it, by default
     the store's id; no secret may be in it. `manifest`: gives the manifest that the store proves each byte of
-    an image by, None for one that it does not prove; `stack.leg` takes it from the store's verify layer.
+    an image by, None for one that it does not prove: for `stat`, as a stream says it itself. `stack.leg`
+    takes it from the store's verify layer.
     """
 
     store: Store
@@ -96,8 +99,12 @@ class Legs:
             raise VersionChangedError(f"the version that was asked for of {key!r} is none of the mirror's")
         return Route(self.names, [self._tokens.index(name)]), own
 
+    def proof(self, stream: ByteStream) -> Manifest | None:
+        """Gives what a leg's stream proves each byte by, None where it does not."""
+        return self._manifest or proof_of(stream)
+
     def manifest(self, number: int, key: str, call: Call) -> Manifest | None:
-        """Gives what a leg proves each byte of an image by at the moment, None where it does not.
+        """Gives what a leg would prove an image by, were it opened now; None where it would not.
 
         Raises: as `Leg.manifest`.
         """

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from imgstore.errors import DigestMismatchError, ImgstoreError, VersionChangedError
 from imgstore.layers._mirror_legs import Attempts, Legs, Proof
 from imgstore.layers._mirror_plan import difference
-from imgstore.manifest import Manifest
 from imgstore.model import ANY, ByteRange, Call, CancelToken, Event, ObjectInfo, Version
 from imgstore.stream import ByteStream, Opened
 
@@ -76,10 +75,9 @@ class MirroredReader:
         """Opens the rest of the range at one leg."""
         store, key = self._legs.place(number, self._key)
         began = self._now()
-        manifest = self._legs.manifest(number, self._key, self._attempts.call)
         stream = store._stream(key, self._at, self._stop, self._attempts.asked, self._attempts.call)
         try:
-            info = self._judged(number, stream.info, stream.range, manifest)
+            info = self._judged(number, stream)
         except BaseException:
             stream.close()
             raise
@@ -89,18 +87,12 @@ class MirroredReader:
         self._emit("source", self._legs.names[number])
         return info, stream.range
 
-    def _judged(
-        self, number: int, info: ObjectInfo, served: ByteRange, manifest: Manifest | None
-    ) -> ObjectInfo:
+    def _judged(self, number: int, stream: ByteStream) -> ObjectInfo:
         """Gives what the mirror says of the image that a leg serves, if it is the image of this read.
-
-        `manifest` is what the leg had before it opened. It was read by that one only if it has it still.
 
         Raises: VersionChangedError, ManifestError.
         """
-        if manifest is not None and manifest != self._legs.manifest(number, self._key, self._attempts.call):
-            manifest = None
-        told, proof = self._legs.described(number, self._key, info, manifest)
+        told, proof = self._legs.described(number, self._key, stream.info, self._legs.proof(stream))
         version, begun = self._version, self._info
         if isinstance(version, str) and self._attempts.asked is not None:
             told, proof = replace(told, version=version), None  # a leg's own, which it has been held to
@@ -113,7 +105,7 @@ class MirroredReader:
         if told.size is None or (proof is None and version is not ANY):
             self._attempts.route.bind(number)
         if begun is None:
-            self._learn(told, proof, served)
+            self._learn(told, proof, stream.range)
         return told
 
     def _learn(self, info: ObjectInfo, proof: Proof | None, served: ByteRange) -> None:

@@ -35,10 +35,9 @@ class Way:
             if self._key is None:
                 raise NotApplicableError("no image is known; name one, as STORE:KEY")
             store, key = self._legs.place(number, self._key)
-            manifest = self._legs.manifest(number, self._key, call)
             with store.get(key, 0, 1, call=call) as stream:
                 stream.read()
-            told, proof = self._legs.described(number, self._key, stream.info, manifest)
+                told, proof = self._legs.described(number, self._key, stream.info, self._legs.proof(stream))
             self._compare(self._legs.names[number], told)
             by = {"chunks": "proven by its manifest", "digest": "proven by its digest", None: "not proven"}[
                 proof

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from imgstore.errors import ImgstoreError
+from imgstore.manifest import Manifest
 from imgstore.model import ByteRange, Call, ObjectInfo, Version
 from imgstore.store import Store
 from imgstore.stream import ByteStream, Opened
@@ -72,6 +73,12 @@ class StreamReader:
 
     def close(self) -> None:
         self.stream.close()
+
+
+def proof_of(stream: ByteStream) -> Manifest | None:
+    """Gives the manifest that each byte of a stream is held against, by what its raw reader says."""
+    proof: Manifest | None = getattr(stream._raw, "proof", None)
+    return proof
 
 
 def passed(stream: ByteStream, raw: StreamReader | None = None) -> Opened:

@@ -148,6 +148,17 @@ def test_legs_that_verify_by_equal_manifests_go_on_for_one_another(write, monkey
             assert stream.read() == DATA
 
 
+def test_one_stream_at_a_time_is_enough(write, monkeypatch):
+    """To look for a manifest while a stream is open would wait for that stream for ever."""
+    monkeypatch.setattr("imgstore.layers._manifests.REMEMBERED", 0)
+    with open_stores(write("legs = a:1, b:2", "verify = required", "max_streams = 1")) as stores:
+        for name in "ab":
+            seed(stores[name], proven=True)
+        break_at(stores["a"], 35_000, monkeypatch)
+        with stores["m"].get(KEY, call=Call().within(5)) as stream:
+            assert stream.read() == DATA
+
+
 def test_legs_that_prove_nothing_are_never_mixed(write, monkeypatch):
     with open_stores(write("legs = a:1, b:2", "verify = if-present")) as stores:
         seed(stores["a"])

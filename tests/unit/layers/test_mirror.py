@@ -360,48 +360,36 @@ class TestManifest:
     )
     def test_of_each_leg_proves_them_equal_where_it_is_equal(self, second, spliced):
         rig = Rig([broken()], [GOOD])
-        given, asked = [self.MANIFEST, second], []
-        mirror = Mirror(
-            [
-                Leg(store, manifest=lambda key, call, each=each: asked.append((key, call)) or each)
-                for store, each in zip(rig.stores, given, strict=True)
-            ],
-            clock=rig.clock,
-        )
-        assert mirror.stat(KEY).version == self.MANIFEST.pin
-        rig.mirror = mirror
+        layers = [
+            VerifyLayer(store, Given({KEY: each}), required=each is not None)
+            for store, each in zip(rig.stores, [self.MANIFEST, second], strict=True)
+        ]
+        rig.mirror = Mirror([Leg(layer, manifest=layer.manifest) for layer in layers], clock=rig.clock)
+        assert rig.mirror.stat(KEY).version == self.MANIFEST.pin
         if spliced:
             assert rig.read() == DATA
+            assert rig.asked[1] == [AT // 5000 * 5000]
         else:
             rig.fails(RetriesExhaustedError)
-        assert {key for key, _ in asked} == {KEY}
-        assert all(call.cancel is not None for _, call in asked[1:])
 
-    @pytest.mark.parametrize(
-        "before, after", [(None, MANIFEST), (MANIFEST, None), (manifest_of(DATA, 6000), MANIFEST)]
-    )
-    def test_of_a_leg_that_gets_another_while_it_opens_proves_nothing(self, before, after):
-        rig = Rig([Attempt(at=AT, error=LOST)], [Attempt()])
-        found = [before]
-
-        def find(key, call):
-            return found[0]
-
-        opening = rig.stores[0]._open
+    def test_is_what_the_stream_is_read_by_and_not_what_came_meanwhile(self):
+        rig = Rig([broken()], [GOOD])
+        given, opening = Given({}), rig.stores[0]._open
 
         def _open(*arguments):
-            opened = opening(*arguments)
-            found[0] = after
-            return opened
+            given.manifests[KEY] = self.MANIFEST
+            return opening(*arguments)
 
         rig.stores[0]._open = _open
-        second = Leg(rig.stores[1], manifest=lambda key, call: self.MANIFEST)
-        rig.mirror = Mirror([Leg(rig.stores[0], manifest=find), second], clock=rig.clock)
+        layer = VerifyLayer(rig.stores[0], given)
+        second = VerifyLayer(rig.stores[1], Given({KEY: self.MANIFEST}), required=True)
+        legs = [Leg(each, manifest=each.manifest) for each in (layer, second)]
+        rig.mirror = Mirror(legs, clock=rig.clock)
         with rig.mirror.get(KEY) as stream:
-            assert stream.info.version == "a:v1"
-            with pytest.raises(ConnectionLostError):
+            assert stream.info.version == TOKEN
+            with pytest.raises(RetriesExhaustedError):
                 stream.read()
-        assert rig.asked == [[0], []]
+        assert rig.mirror.stat(KEY).version == self.MANIFEST.pin
 
     def test_bad_chunks_of_all_legs_are_named(self):
         stores = [WatchedStore() for _ in "abc"]
