@@ -62,6 +62,9 @@ class Client:
         self.credentials: Credentials = given or Chain(find)
         self._note = note
         session.register_component("credential_provider", _Resolver(self._keys))
+        settings: dict[str, Any] = {"payload_signing_enabled": False}
+        if place.addressing != "auto":  # else boto3's files may say it
+            settings["addressing_style"] = place.addressing
         client = session.create_client(
             "s3",
             region_name=place.region,
@@ -69,7 +72,7 @@ class Client:
             config=Config(
                 signature_version="s3v4",
                 retries={"total_max_attempts": 1},
-                s3={"addressing_style": place.addressing, "payload_signing_enabled": False},
+                s3=settings,
                 # the driver brings its own, as headers: no trailer, which radosgw and others refuse
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",

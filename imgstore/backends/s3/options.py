@@ -60,8 +60,8 @@ def _place() -> Sequence[Opt]:
             choices=ADDRESSING,
             help="Where a request names the bucket: 'virtual' in the host's name, which needs a name server "
             "and a certificate that know bucket.host; 'path' in the path, as most services of one's own "
-            "want it; 'auto' in the host's name wherever the host is no IP address and the bucket's name "
-            "allows it.",
+            "want it; 'auto' as boto3's files say (addressing_style), else in the path where an endpoint is "
+            "given, and in the host's name of AWS.",
         ),
         cfg.BoolOpt(
             "create_bucket",

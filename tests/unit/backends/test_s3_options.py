@@ -10,7 +10,7 @@ import pytest
 
 from imgstore.backends.s3 import S3Store
 from imgstore.backends.s3.options import OPTIONS
-from imgstore.errors import ConfigError, UnsafeLocationError
+from imgstore.errors import ConfigError, ConnectionLostError, UnsafeLocationError
 from tests import canary
 
 PARAMETERS = inspect.signature(S3Store.__init__).parameters
@@ -112,6 +112,41 @@ def test_keys_with_the_prefix():
         bucket.object_key("x" * 1020)
     with pytest.raises(UnsafeLocationError, match="own"):
         bucket.object_key(".imgstore/uploads/x")
+
+
+@pytest.mark.parametrize(
+    "option,file,host",
+    [
+        ("auto", "", "s3.example"),
+        ("auto", "virtual", "images.s3.example"),
+        ("path", "virtual", "s3.example"),
+        ("virtual", "path", "images.s3.example"),
+    ],
+)
+def test_where_a_request_names_the_bucket(option, file, host, tmp_path, monkeypatch):
+    """As boto3's files say, unless the option does."""
+    (tmp_path / "config").write_text(f"[default]\ns3 =\n  addressing_style = {file or 'auto'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    asked = []
+
+    def resolve(name, port):
+        asked.append(name)
+        raise OSError("nowhere")
+
+    store = S3Store(
+        bucket="images",
+        endpoint_url="http://s3.example",
+        region="us-east-1",
+        addressing=option,
+        access_key="a",
+        secret_key=canary.PASSWORD,
+        trust_env=False,
+    )
+    store.resolve = resolve
+    with store, pytest.raises(ConnectionLostError):
+        store.stat("k")
+    assert asked == [host]
 
 
 def test_nothing_secret_is_shown():
