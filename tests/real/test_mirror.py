@@ -70,7 +70,7 @@ class Places:
     def configure(self, legs="web, cold, objects", **defaults):
         """Writes the configuration with these `legs` of the store `either`."""
         drivers = "notes:filesystem, web:http, cold:s3, objects:swift, either:mirror"
-        defaults = {"stall_timeout": 1.0, "resume_attempts": 2, "open_timeout": 3.0, **defaults}
+        defaults = {"stall_timeout": 2.0, "resume_attempts": 2, "open_timeout": 4.0, **defaults}
         sections = {
             "imgstore": {"enabled_stores": drivers, "default_store": "either"},
             "store_defaults": defaults,

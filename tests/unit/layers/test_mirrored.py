@@ -114,5 +114,8 @@ def test_a_leg_brings_what_its_store_verifies_by():
     assert leg(VerifyLayer(ScriptedStore(), manifests)).manifest(KEY, Call()) is MANIFEST
     assert leg(VerifyLayer(ScriptedStore(), manifests, proves=False)).manifest(KEY, Call()) is None
     assert leg(VerifyLayer(ScriptedStore(), manifests)).priority == 1
+    beside = VerifyLayer(ScriptedStore(), Given({KEY: MANIFEST, f"{KEY}.meta4": MANIFEST}), hide=".meta4")
+    assert leg(beside).manifest(KEY, Call()) is MANIFEST
+    assert leg(beside).manifest(f"{KEY}.meta4", Call()) is None
     assert leg(build(ScriptedStore())).manifest is None
     assert leg(proven(ScriptedStore(), MANIFEST)).manifest("any", Call()) == MANIFEST
