@@ -491,6 +491,20 @@ def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     assert "new" not in made.server.containers.get("images", {})
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b'{"upload": "x", "key": "k", "newer": 1}', b'{"upload": 5, "key": 7, "started": "x"}'],
+)
+def test_a_record_that_cannot_be_read_hides_no_other(made, body):
+    store = made.driver()
+    begun(store)
+    name = ".imgstore-uploads/" + "0" * 32
+    made.server.put("images_segments", name, body)
+    assert [each.key for each in store.uploader.uploads()] == ["new"]
+    reap(store)
+    assert made.segments() == [name]
+
+
 def test_a_page_in_front_of_the_service_is_no_word_of_it(made, monkeypatch):
     def done(handler, path, body, **options):
         return (200, {}, b"<html>") if path == "/info" else answered(handler, path, body, **options)

@@ -248,6 +248,22 @@ def test_a_live_writer_is_not_reaped(rbd_ceph, key):
         assert whole(store, key) == DATA
 
 
+@pytest.mark.parametrize("plan", ["[]", '{"key": "k", "newer": 1}', '{"key": 5, "started": "x"}'])
+def test_a_draft_that_cannot_be_read_hides_no_other(rbd_ceph, key, plan):
+    with driver(rbd_ceph) as store, session_of(store) as session:
+        session.rbd.create(session.pool, theirs := names.draft(), 1 << 20)
+        image = session.open(theirs, writable=True)
+        image.metadata_set("imgstore.upload", plan)
+        store.uploader.begin(key, None)
+        try:
+            assert left(store) == [key]
+            reap(store)
+            assert theirs in session.rbd.list(session.pool)
+        finally:
+            session.close(image)
+            session.rbd.remove(session.pool, theirs)
+
+
 def test_an_upload_that_is_locked_is_told_so(rbd_ceph, key):
     with driver(rbd_ceph, op_timeout=1.0) as store, driver(rbd_ceph) as other:
         token, _ = upload(store, key, numbers=())

@@ -158,8 +158,22 @@ def reopened(connection: Connection, image_id: str, wait: Wait) -> Draft:
 
 
 def plan_of(meta: Mapping[str, str]) -> Plan | None:
-    """Gives the plan that the metadata of an image tells, if it does."""
-    return Plan(**json.loads(meta[PLAN])) if PLAN in meta else None
+    """Gives the plan that the metadata of an image tells, if it does, and this version can read it."""
+    try:
+        plan = Plan(**json.loads(meta[PLAN]))
+    except (KeyError, ValueError, TypeError):
+        return None
+    return plan if _is_sound(plan) else None
+
+
+def _is_sound(plan: Any) -> bool:
+    return (
+        isinstance(plan.key, str)
+        and (plan.size is None or (type(plan.size) is int and plan.size >= 0))
+        and isinstance(plan.digests, dict)
+        and isinstance(plan.overwrite, bool)
+        and isinstance(plan.started, (int, float))
+    )
 
 
 def lost() -> UploadLostError:

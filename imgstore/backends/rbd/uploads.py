@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -13,7 +14,7 @@ from typing import Final
 from imgstore.backends._intake import RECEIVE, Digests
 from imgstore.backends.rbd import draft, names, publish
 from imgstore.backends.rbd.cluster import Cluster, Session
-from imgstore.backends.rbd.draft import KEY, Draft, Own, Plan, lost
+from imgstore.backends.rbd.draft import KEY, PLAN, Draft, Own, Plan, lost
 from imgstore.backends.rbd.failures import number_of, typed
 from imgstore.backends.rbd.names import name_of
 from imgstore.backends.rbd.outflow import Outflow, stretches
@@ -24,6 +25,8 @@ from imgstore.backends.rbd.waiting import Wait
 from imgstore.errors import ConflictError, InUseError, UploadLostError
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 from imgstore.store import Store, Upload, UploadLimits
+
+LOG = logging.getLogger(__name__)
 
 _TOKEN: Final = re.compile(r"[0-9a-f]{1,64}")  # the id of an image
 _WRITER: Final = "imgstore.writer"
@@ -132,7 +135,11 @@ class RbdUploader:
         with typed(self._owner, ""), self._cluster.connected(wait) as session:
             found = session.run(lambda: session.rbd.list(session.pool), wait)
             left = draft.own(session, found, lambda name: name.startswith(names.OWN), wait)
-            told = [_upload(each) for each in left if _is_left(each.name, each.meta, found)]
+            told = [
+                _upload(each)
+                for each in left
+                if _is_left(each.name, each.meta, found) and not _is_foreign(each)
+            ]
         return iter([each for each in told if each.started <= latest])
 
     def _admitted(self, call: Call) -> Wait:
@@ -246,6 +253,14 @@ def _is_left(name: str, meta: Mapping[str, str], found: Sequence[str]) -> bool:
     if names.is_replaced(name):  # else it is its key's image
         return KEY in meta and name_of(meta[KEY]) in found
     return names.is_draft(name) or names.is_gone(name)
+
+
+def _is_foreign(left: Own) -> bool:
+    """Whether it has a plan that this version cannot read: another's draft, which is left alone."""
+    foreign = names.is_draft(left.name) and PLAN in left.meta and draft.plan_of(left.meta) is None
+    if foreign:
+        LOG.warning("the draft %r is left alone: this version cannot read what it is to become", left.name)
+    return foreign
 
 
 def _upload(left: Own) -> Upload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,11 +13,13 @@ from imgstore.backends._http_range import Reply
 from imgstore.backends.swift.failures import RefusedError
 from imgstore.backends.swift.layout import RECORDS, segments_of
 from imgstore.backends.swift.service import parsed
-from imgstore.errors import ConflictError, UploadLostError
-from imgstore.model import KEY_LIMIT, Call
+from imgstore.errors import BadReplyError, ConflictError, UnsafeLocationError, UploadLostError
+from imgstore.model import KEY_LIMIT, Call, check_key
 
 if TYPE_CHECKING:
     from imgstore.backends.swift.driver import SwiftStore
+
+LOG = logging.getLogger(__name__)
 
 # Whose the upload is: the last to say so in the record's metadata.
 CLAIM_FIELD: Final = "X-Object-Meta-Imgstore-Claim"
@@ -108,7 +111,7 @@ class Records:
         self._owner.service.remove(self._place(key), RECORDS + upload, call=call)
 
     def all(self, call: Call) -> Iterator[Record]:
-        """Gives every record. Raises: RefusedError."""
+        """Gives every record; what is none, or is of another version, is left alone. Raises: RefusedError."""
         service = self._owner.service
         for container in self._owner.layout.segment_containers(service, call):
             for upload in self._listed(container, call):
@@ -118,7 +121,12 @@ class Records:
                     if exc.status != 404:
                         raise
                     continue  # it ended in the meantime, and the listing lags
-                yield _read(reply, body)
+                try:
+                    record = _read(reply, body)
+                except BadReplyError as exc:
+                    LOG.warning("%r in %r is left alone: %s", RECORDS + upload, container, exc)
+                else:
+                    yield record
 
     def _listed(self, container: str, call: Call) -> Iterator[str]:
         service = self._owner.service
@@ -160,6 +168,22 @@ def _is_id(text: str) -> bool:
 def _read(reply: Reply, body: bytes) -> Record:
     told: Any = parsed(reply, body)
     try:
-        return Record(**told)
-    except TypeError:
-        raise reply.bad("a record of an upload that this version cannot read") from None
+        record = Record(**told)
+        check_key(record.key)
+    except (TypeError, AttributeError, UnsafeLocationError):
+        record = None
+    if record is None or not _is_sound(record):
+        raise reply.bad("a record of an upload that this version cannot read")
+    return record
+
+
+def _is_sound(record: Any) -> bool:
+    return (
+        isinstance(record.upload, str)
+        and _is_id(record.upload)
+        and (record.size is None or (type(record.size) is int and record.size >= 0))
+        and isinstance(record.overwrite, bool)
+        and isinstance(record.started, (int, float))
+        and isinstance(record.digests, dict)
+        and all(isinstance(each, str) for pair in record.digests.items() for each in pair)
+    )
