@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from imgstore.backends.memory import MemoryStore
 from imgstore.clock import SYSTEM
 from imgstore.errors import ConfigError, ConnectionLostError, PermanentError, RetriesExhaustedError
 from imgstore.layers.base import Layer
@@ -13,9 +14,9 @@ from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
-from imgstore.model import Call
+from imgstore.model import NO_CALL, Call
 from imgstore.retry import TokenBucket
-from imgstore.stack import FACETS, LayerSettings, build
+from imgstore.stack import FACETS, LayerSettings, build, followed, unproven
 from imgstore.store import FACETS as FACET_NAMES
 from imgstore.store import Store
 from tests.manifests import Given
@@ -385,3 +386,54 @@ def test_a_driver_that_waits_itself_waits_no_longer_than_the_stall_window(own, w
     plain = ScriptedStore()
     build(plain)
     assert not hasattr(plain, "receive_timeout")
+
+
+@pytest.mark.parametrize(
+    "settings, makes",
+    [
+        ({}, False),
+        ({"verify": "if-present"}, False),
+        ({"verify": "required"}, True),
+        ({"verify": "required", "store_manifests": False}, False),
+        ({"store_manifests": True}, True),
+    ],
+)
+def test_manifests_are_made_where_they_are_required_or_asked_for(settings, makes):
+    store = build(MemoryStore(), LayerSettings(**settings))
+    store.writer.put("disk", io.BytesIO(b"bytes"))
+    assert [info.key for info in layers_of(store)[-1].lister.list()] == ["disk", "disk.meta4"][: 1 + makes]
+
+
+def test_made_without_being_asked_to_prove_nothing_is_proven():
+    store = build(MemoryStore(), LayerSettings(store_manifests=True))
+    driver = layers_of(store)[-1]
+    store.writer.put("disk", io.BytesIO(b"bytes"))
+    driver.writer.put("disk.meta4", io.BytesIO(b"none"), overwrite=True)
+    assert store.get("disk").read() == b"bytes"
+
+
+def test_a_store_without_its_proof_and_the_manifests_of_it():
+    driver = MemoryStore()
+    plain = build(driver)
+    store, manifests = unproven(plain)
+    assert store is plain
+    strict = build(driver, LayerSettings(verify="required"))
+    strict.writer.put("disk", io.BytesIO(b"bytes"))
+    assert manifests.find("disk", NO_CALL).size == 5
+    store, manifests = unproven(strict)
+    assert kinds_of(store) == [ResumeLayer, MetricsLayer, MemoryStore]
+    assert manifests is strict.manifests
+
+
+def test_manifests_that_are_followed_by_who_was_built_without():
+    driver = MemoryStore()
+    strict = build(driver, LayerSettings(verify="required"))
+    assert followed(strict) is strict
+    strict.writer.put("disk", io.BytesIO(b"bytes"))
+    driver.writer.put("bare", io.BytesIO(b"bytes"))
+    plain = followed(build(driver))
+    assert [info.key for info in plain.lister.list()] == ["bare", "disk"]
+    assert plain.get("bare").read() == b"bytes"
+    plain.writer.put("new", io.BytesIO(b"bytes"))
+    plain.writer.delete("disk")
+    assert [info.key for info in driver.lister.list()] == ["bare", "new"]

@@ -1,47 +1,163 @@
-"""One stream into one store: what is counted and hashed however the store reads it."""
+"""What was stored, held against what was sent."""
+
+from __future__ import annotations
 
 import hashlib
 import io
-import random
+import logging
 
 import pytest
 
-from imgstore.backends._intake import Cutter, Digests, Intake
 from imgstore.backends.memory import MemoryStore
+from imgstore.errors import (
+    DigestMismatchError,
+    InUseError,
+    NotFoundError,
+    UnavailableError,
+    UnsupportedError,
+    VersionChangedError,
+)
 from imgstore.transfer.progress import Report
-from imgstore.transfer.sparse import open_source
 from imgstore.transfer.upload import upload
 
-KEY = "image"
-DATA = random.Random(1).randbytes((1 << 20) + 5) + bytes(1 << 20) + b"end"
+CHUNK = 4 << 20
+IMAGE = bytes(range(256)) * 40_000  # two chunks, and a piece of a third
+SHA256 = hashlib.sha256(IMAGE).hexdigest()
 
 
-class Cutting:
-    """The writer of a store that reads its sources into memory of its own, as those of S3 and Swift do."""
+class Twisted(MemoryStore):
+    """Keeps `data` in the place of what it is given, and `says` that it has these digests."""
 
-    def __init__(self, store):
-        self._store, self._inner = store, store.writer
+    def __init__(self, data=IMAGE, **says):
+        super().__init__()
+        self.data, self.says, self.deadlines = data, says, []
+        self._put, self._delete = self.writer.put, self.writer.delete
+        self.writer.put, self.writer.delete = self._twist, self._note
 
-    def put(self, key, source, size=None, *, overwrite=False, digests=None, call):
-        cutter = Cutter(Intake(source, size, Digests(digests), self._store.clock, call).pieces)
-        memory = memoryview(bytearray(size))
-        assert cutter.fill(memory) == size
-        assert cutter.ended
-        return self._inner.put(key, io.BytesIO(memory), size, overwrite=overwrite, digests=digests, call=call)
+    def _twist(self, key, source, size=None, **options):
+        self._put(key, source, size, **options)
+        return self._images.publish(key, self.data, overwrite=True, digests=self.says)
+
+    def _note(self, key, *, version=None, call):
+        self.deadlines.append(call.remaining(self.clock))
+        self._delete(key, version=version, call=call)
 
 
-@pytest.mark.parametrize("digest", [False, True])
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("cuts", [False, True])
-def test_each_byte_is_stored_counted_and_hashed_once(digest, sparse, cuts):
-    with MemoryStore() as origin, MemoryStore() as store:
-        origin.writer.put(KEY, io.BytesIO(DATA))
-        if cuts:
-            store.writer = Cutting(store)
-        report = Report()
-        with open_source(origin, KEY) if sparse else origin.get(KEY) as stream:
-            upload(stream, store, KEY, report=report, digest=digest)
-        with store.get(KEY) as stored:
-            assert stored.read() == DATA
-    assert report.bytes == len(DATA)
-    assert report.digests == ({"sha256": hashlib.sha256(DATA).hexdigest()} if digest else {})
+@pytest.fixture
+def source():
+    store = MemoryStore()
+    store.writer.put("a", io.BytesIO(IMAGE))
+    with store.get("a") as stream:
+        yield stream
+
+
+def refused(source, store, **options):
+    report = Report()
+    with pytest.raises(DigestMismatchError) as raised:
+        upload(source, store, "k", report=report, **options)
+    assert report.digests == {}
+    assert raised.value.key == "k"
+    return raised.value
+
+
+def test_a_store_that_says_the_same_is_believed(source):
+    report = Report()
+    info = upload(source, Twisted(sha256=SHA256.upper(), md5="0"), "k", report=report, digest=True)
+    assert (info.key, report.digests) == ("k", {"sha256": SHA256})
+    assert report.total == report.bytes == len(IMAGE)
+
+
+def test_one_that_says_something_else_loses_the_image(source):
+    store = Twisted(sha256="0" * 64)
+    assert "another sha256 digest" in str(refused(source, store, digest=True))
+    with pytest.raises(NotFoundError):
+        store.stat("k")
+    (left,) = store.deadlines
+    assert 9 < left <= 10
+
+
+def test_what_nobody_computed_is_not_compared(source):
+    upload(source, Twisted(sha256="0" * 64), "k", report=Report())
+
+
+@pytest.mark.parametrize(
+    "data, chunks",
+    [
+        (IMAGE[:CHUNK] + b"x" + IMAGE[CHUNK + 1 :], (1,)),
+        (b"x" + IMAGE[1:-1] + b"x", (0, 2)),
+        (IMAGE[: 2 * CHUNK], (2,)),
+        (IMAGE + bytes(CHUNK), (2,)),
+        (IMAGE[:5], (0, 1, 2)),
+    ],
+)
+def test_what_is_read_back_is_compared_chunk_for_chunk(source, data, chunks):
+    error = refused(source, Twisted(data), read_back=True)
+    assert error.chunks == chunks
+    assert f"gives back {len(data)} bytes of the {len(IMAGE)}" in str(error)
+    assert f"{len(chunks)} chunks of {CHUNK} bytes" in str(error)
+
+
+def test_an_image_with_more_chunks_than_were_sent_is_another():
+    store = MemoryStore()
+    store.writer.put("a", io.BytesIO(IMAGE[:CHUNK]))
+    with store.get("a") as stream:
+        assert refused(stream, Twisted(IMAGE[: CHUNK + 1]), read_back=True).chunks == ()
+
+
+def test_without_being_asked_nothing_is_read_back(source):
+    store = Twisted(b"other")
+    upload(source, store, "k", report=Report())
+    assert store.stat("k").size == 5
+
+
+def test_the_version_that_was_stored_is_read_back_and_no_other(source):
+    store = Twisted()
+    twist = store.writer.put
+
+    def overtaken(key, *args, **options):
+        info = twist(key, *args, **options)
+        store._images.publish(key, b"another's", overwrite=True, digests={})
+        return info
+
+    store.writer.put = overtaken
+    with pytest.raises(VersionChangedError):
+        upload(source, store, "k", report=Report(), read_back=True)
+    assert store.stat("k").size == len(b"another's")
+
+
+def test_what_cannot_be_read_back_stays(source, monkeypatch):
+    store = Twisted()
+
+    def unavailable(*_):
+        raise UnavailableError("the weather is bad")
+
+    monkeypatch.setattr(store, "_open", unavailable)
+    with pytest.raises(UnavailableError):
+        upload(source, store, "k", report=Report(), read_back=True)
+    assert store.stat("k").size == len(IMAGE)
+
+
+def test_what_cannot_be_removed_is_told(source, caplog):
+    store = Twisted(sha256="0" * 64)
+    store.store_id = "cold"
+
+    def in_use(*_, **__):
+        raise InUseError("it has clones")
+
+    store.writer.delete = in_use
+    with caplog.at_level(logging.WARNING):
+        refused(source, store, digest=True)
+    (record,) = caplog.records
+    assert (
+        record.getMessage() == "store cold: 'k' is not what was sent, and could not be removed: it has clones"
+    )
+
+
+def test_a_store_that_is_only_read_is_refused_first(source):
+    store = MemoryStore()
+    store.writer = None
+    store.store_id = "web"
+    with pytest.raises(UnsupportedError) as raised:
+        upload(source, store, "k", report=Report())
+    assert (raised.value.key, raised.value.store) == ("k", "web")
+    assert source.delivered == 0
