@@ -59,12 +59,13 @@ STACKS = {
     **{"And".join(pair): layered(pair) for pair in PAIRS},
     "Whole": lambda store: build(store, LayerSettings(**MANY)),
     "WholeWithOne": lambda store: build(store, LayerSettings(**ONE)),
+    "WholeKept": lambda store: build(store, LayerSettings(**MANY, verify="if-present", store_manifests=True)),
     "WholeVerified": lambda store: build(store, LayerSettings(**ONE, verify="if-present")),
 }
 
 # On a disk each case costs a few syncs: the rest is run by make test-real.
 BRIEF = {"Whole"}
-LEFT = {"And".join(pair) for pair in PAIRS}
+LEFT = {"And".join(pair) for pair in PAIRS} | {"WholeKept"}
 
 
 class Memory(test_memory.Place):

@@ -16,6 +16,7 @@ import pytest
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
+    DigestMismatchError,
     ImgstoreError,
     InUseError,
     NoSpaceError,
@@ -529,3 +530,43 @@ def test_a_disk_that_gives_back_less_is_no_success(tmp_path, way, monkeypatch):
     with pytest.raises(StorageIOError, match=f"of {len(DATA)} bytes the disk gives back {len(DATA) - 1}"):
         put(tmp_path / "new", way=way, read_back=True)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_gives_other_bytes_is_no_success(tmp_path, way, monkeypatch):
+    read = os.preadv
+
+    def flipped(file, buffers, at):
+        count = read(file, buffers, at)
+        if at <= 5000 < at + count:
+            buffers[0][5000 - at] ^= 1
+        return count
+
+    monkeypatch.setattr(os, "preadv", flipped)
+    with pytest.raises(DigestMismatchError, match="new: the disk gives back other bytes"):
+        put(tmp_path / "new", way=way, read_back=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_cannot_be_read_is_no_success(tmp_path, way, monkeypatch):
+    def failed(*_):
+        raise OSError(errno.EIO, "a bad sector")
+
+    monkeypatch.setattr(os, "preadv", failed)
+    with pytest.raises(StorageIOError, match="cannot publish"):
+        put(tmp_path / "new", way=way, read_back=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_kernels_own_copy_is_dropped_before_the_disk_is_asked(tmp_path, way, monkeypatch):
+    done = []
+
+    def noted(name):
+        call = getattr(os, name)
+        return lambda *given, **options: (done.append(name), call(*given, **options))[1]
+
+    for name in ("fsync", "posix_fadvise", "preadv", "link", "rename"):
+        monkeypatch.setattr(os, name, noted(name))
+    put(tmp_path / "new", way=way, read_back=True)
+    order = [each for at, each in enumerate(done) if each not in done[:at]]
+    assert order[:3] == ["fsync", "posix_fadvise", "preadv"]
+    assert order[3] in {"link", "rename"}

@@ -61,6 +61,22 @@ def test_copies_by_url(imgstore, tmp_path, rbd_ceph):
     assert imgstore("rm", "fast:cli disk")[0] == 0
 
 
+def test_a_manifest_is_stored_with_an_image_and_never_listed(imgstore, tmp_path, rbd_ceph):
+    (tmp_path / "a.img").write_bytes(DATA)
+    assert imgstore("cp", "--store-manifest", "--read-back", "a.img", "fast:kept")[0] == 0
+    assert imgstore("cp", "--store-manifest", "a.img", "rbd://images/kept2")[0] == 0
+    for place in ("fast:kept", "fast:kept2"):
+        assert imgstore("verify", place)[:2] == (0, "1 chunks looked at, 0 damaged\n")
+    listed = imgstore("ls", "fast:kept")[1].split()
+    assert [each for each in listed if each.startswith("kept")] == ["kept", "kept2"]
+    assert imgstore("digest", "fast:kept", "-o", "fast:kept.meta4")[0] == 10
+    assert imgstore("digest", "fast:kept", "-o", "fast:kept.meta4", "--force")[0] == 0
+    assert imgstore("cp", "fast:kept.meta4", "m.meta4")[0] == 0
+    assert imgstore("verify", "a.img", "--manifest", "m.meta4")[0] == 0
+    assert imgstore("rm", "fast:kept", "fast:kept2")[0] == 0
+    assert "imgstore.manifest" not in rbd_ceph.tool("rados", "-p", "images", "ls")
+
+
 def test_check_tries_all_and_leaves_nothing(imgstore, rbd_ceph):
     status, out, _ = imgstore("check", "fast", "--json")
     told = json.loads(out)
