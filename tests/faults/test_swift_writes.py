@@ -491,6 +491,44 @@ def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     assert "new" not in made.server.containers.get("images", {})
 
 
+@pytest.mark.parametrize("through", [False, True], ids=["while it removes", "when it is through"])
+def test_an_upload_that_is_aborted_as_it_is_published_is_no_success(made, through):
+    """Who aborts finds no image yet; its segments are all there when the service looks at them."""
+    asked, looked, aborted, ended = (threading.Event() for _ in range(4))
+
+    def before(method, path):
+        if method == "PUT" and path.endswith("/images/new"):
+            asked.set()
+            looked.wait(10)
+        elif method == "DELETE" and PART in path and not looked.is_set():
+            looked.set()
+            wait_for(lambda: "new" in made.server.containers["images"])
+            if not through:
+                ended.wait(10)
+        elif method == "HEAD" and ".imgstore-uploads/" in path and through:
+            aborted.wait(10)
+
+    def put():
+        try:
+            outcome.append(made.driver().writer.put("new", io.BytesIO(IMAGE), len(IMAGE)))
+        except UploadLostError as exc:
+            outcome.append(exc)
+        ended.set()
+
+    outcome, reaper = [], made.driver()
+    made.server.before = before
+    writing = threading.Thread(target=put)
+    writing.start()
+    asked.wait(10)
+    (upload,) = reaper.uploader.uploads()
+    reaper.uploader.abort(upload.token)
+    aborted.set()
+    writing.join()
+    assert [type(each) for each in outcome] == [UploadLostError]
+    assert made.server.names("images") == []
+    assert own(made) == []
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b'{"upload": "x", "key": "k", "newer": 1}', b'{"upload": 5, "key": 7, "started": "x"}'],

@@ -79,7 +79,7 @@ def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call
             call=call,
         )
     try:
-        return publish(
+        published = publish(
             record.key,
             segments.manifest(parts),
             upload=record.upload,
@@ -96,6 +96,31 @@ def publish_parts(owner: SwiftStore, record: Record, parts: Sequence[Part], call
         raise BadReplyError(
             f"the server does not see all segments yet (status {exc.status})", request_id=exc.reply.request_id
         ) from None
+    if published.own:
+        _check_not_aborted(owner, record, parts)
+    return published
+
+
+def _check_not_aborted(owner: SwiftStore, record: Record, parts: Sequence[Part]) -> None:
+    """Returns where nobody has begun to abort the upload that was just published.
+
+    Whoever aborts says so in the record before he looks for the image, and we look at the record after it was
+    put: so one of us sees the other. Raises: UploadLostError; the image is withdrawn then.
+    """
+    call = Call().within(_CLEANING, clock=owner.clock)
+    try:
+        aborted = owner.records.is_aborted(record, call)
+        if aborted is None:  # by whom it was ended has done what he does
+            _check_held(Segments(owner, record), parts, call)
+    except UploadLostError:
+        aborted = True
+    except (RefusedError, ImgstoreError) as exc:
+        LOG.debug("whether %r was aborted cannot be asked: %s", record.key, exc)
+        return
+    if aborted:
+        owner.publisher.withdraw(record.key, record.upload, call)
+        discard(owner, record, parts)
+        raise UploadLostError("the upload was aborted as it became an image")
 
 
 def _check_held(segments: Segments, parts: Sequence[Part], call: Call) -> None:

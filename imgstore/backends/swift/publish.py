@@ -114,7 +114,7 @@ class Publisher:
         if reply.status == 202 and len(fields) > 1:
             raise _taken()  # Swift's word for: stored, and by then a later one was there
         if etag_of(reply) not in {etag, ""}:
-            self._withdraw(key, upload, call)
+            self.withdraw(key, upload, call)
             raise reply.bad("another ETag than that of the bytes that were stored")
         return Published(self._told(key, upload, size, call))
 
@@ -161,8 +161,8 @@ class Publisher:
         self._unclear.pop((key, etag), None)
         return True
 
-    def _withdraw(self, key: str, upload: str, call: Call) -> None:
-        """Removes an object that is not what was sent."""
+    def withdraw(self, key: str, upload: str, call: Call) -> None:
+        """Removes an object that is not what was sent. Raises: RefusedError."""
         reply = self.found(key, call)
         if reply is not None and is_of(reply, upload):
             self._owner.service.remove(self._owner.layout.place(key), key, call=call)

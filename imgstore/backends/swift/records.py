@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 
 # Whose the upload is: the last to say so in the record's metadata.
 CLAIM_FIELD: Final = "X-Object-Meta-Imgstore-Claim"
+_ABORTED: Final = "aborted"
 _ID_LENGTH: Final = 32
 _HEX: Final = frozenset("0123456789abcdef")
 
@@ -104,6 +105,32 @@ class Records:
             raise lost() from None
         if reply.single(CLAIM_FIELD.lower()) != held:
             raise ConflictError("another process has taken this upload over", request_id=reply.request_id)
+
+    def seize(self, record: Record, call: Call) -> None:
+        """Says that an upload is being aborted: whoever publishes it meanwhile takes that back.
+
+        Raises: UploadLostError where it ended, RefusedError.
+        """
+        place, name = self._place(record.key), RECORDS + record.upload
+        try:
+            self._owner.service.post(place, name, {CLAIM_FIELD: _ABORTED}, call=call)
+        except RefusedError as exc:
+            if exc.status != 404:
+                raise
+            raise lost() from None
+
+    def is_aborted(self, record: Record, call: Call) -> bool | None:
+        """Tells whether somebody has begun to abort the upload, None where its record is gone.
+
+        Raises: RefusedError.
+        """
+        try:
+            reply = self._owner.service.head(self._place(record.key), RECORDS + record.upload, call=call)
+        except RefusedError as exc:
+            if exc.status != 404:
+                raise
+            return None
+        return reply.single(CLAIM_FIELD.lower()) == _ABORTED
 
     def remove(self, upload: str, key: str, call: Call) -> None:
         """Removes a record, if it is there. Raises: RefusedError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -110,7 +111,8 @@ class SwiftUploader:
                 record = owner.records.read(token, call)
             except UploadLostError:
                 return
-        with typed(owner, record.key):
+        with typed(owner, record.key), contextlib.suppress(UploadLostError):
+            owner.records.seize(record, call)
             found = owner.publisher.found(record.key, call)
             if found is not None and is_of(found, record.upload):
                 self._tidy(record, self._named(record.key, call), call)
