@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from oslo_config import cfg
 
@@ -13,9 +13,11 @@ from imgstore.config.enabled import enabled_stores
 from imgstore.config.options import group_of
 from imgstore.config.values import register
 from imgstore.errors import ConfigError
-from imgstore.layers.mirror import Leg
 from imgstore.stack import leg
 from imgstore.store import Store
+
+if TYPE_CHECKING:
+    from imgstore.layers.mirror import Leg
 
 LEGS: Final = cfg.ListOpt(
     "legs",

@@ -20,7 +20,6 @@ from imgstore.config.options import DEFAULTS, MAIN, register_opts
 from imgstore.config.stores import Stores
 from imgstore.config.values import StoreOptions
 from imgstore.errors import ConfigError
-from imgstore.layers.mirror import Mirror
 from imgstore.model import Event
 from imgstore.retry import TokenBucket
 from imgstore.stack import build, verified
@@ -129,6 +128,8 @@ def _joined(
     observe: Callable[[Event], None] | None,
 ) -> Store:
     """Gives a mirror of some of the `stores`, which it does not close: they are in use by their own names."""
+    from imgstore.layers.mirror import Mirror
+
     with _naming(mirror.store_id, drivers.MIRROR):
         joined = Mirror(mirror.legs(stores, enabled), clock=clock, observe=observe, borrowed=True)
     joined.store_id = mirror.store_id

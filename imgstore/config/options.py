@@ -120,10 +120,10 @@ LAYER_OPTIONS: Final = (
         "store_manifests",
         default=_built_in.store_manifests,
         sample_default=True,
-        help="Whether each image that is stored gets a manifest, computed as its bytes go by and stored after "
-        "it. An image that is uploaded in parts, or copied inside the store, is read once for that, unless "
-        "its source has one. Nothing: where 'verify' is 'required', since the image could not be read "
-        "without.",
+        help="Whether each image that is stored gets a manifest, computed as its bytes go by and stored "
+        "after it. An image that is uploaded in parts, or copied inside the store, is read once for that, "
+        "unless its source has one. Nothing: where 'verify' is 'required', since the image could not be "
+        "read without.",
     ),
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from imgstore.errors import ImgstoreError
-from imgstore.manifest import Manifest
 from imgstore.model import ByteRange, Call, ObjectInfo, Version
 from imgstore.store import Store
 from imgstore.stream import ByteStream, Opened
+
+if TYPE_CHECKING:
+    from imgstore.manifest import Manifest
 
 T = TypeVar("T")
 

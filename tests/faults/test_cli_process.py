@@ -338,7 +338,7 @@ finally:
     assert "click" in loaded
     assert not loaded & heavy
     loaded = set(python(code.format(line=["stat", __file__])).stderr.split())
-    assert not loaded & {"rich", "urllib3", "ssl"}
+    assert not loaded & {"rich", "urllib3", "ssl", "imgstore.manifest"}
 
 
 def test_version_and_help():
