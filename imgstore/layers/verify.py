@@ -48,7 +48,7 @@ class VerifyLayer(Layer):
     Reads are widened to whole chunks. An image without a manifest is read as it is, unless manifests are
     `required`: then it is ManifestError, as a stale one is. `stat` is the store's own: to look at a manifest
     would take a stream, and who holds the only one may ask. Memory: that of `ChunkReader` a stream, and one
-    chunk for the layer, which keeps the last one verified.
+    chunk for the layer, which keeps the last one verified; of a put that makes a manifest, that of `Hasher`.
     """
 
     def __init__(

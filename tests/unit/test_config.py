@@ -436,6 +436,26 @@ def test_images_are_verified_by_manifests_in_their_store_or_another(write, place
         assert "disk.meta4" not in [info.key for info in inside.lister.list()]
 
 
+@pytest.mark.parametrize(
+    "settings, made",
+    [
+        ("verify = required", "m"),
+        ("verify = required\nmanifest_store = other", "other"),
+        ("store_manifests = true\nmanifest_store = other", "other"),
+        ("store_manifests = true", "m"),
+        ("verify = required\nstore_manifests = false", None),
+        ("manifest_store = other", None),
+    ],
+)
+def test_manifests_are_stored_where_they_are_looked_for(write, settings, made):
+    conf = write(f"[imgstore]\nenabled_stores = m:memory, other:memory\n[store_m]\n{settings}\n")
+    with open_stores(conf) as stores:
+        stores["m"].writer.put("disk", io.BytesIO(IMAGE))
+        held = {name: [info.key for info in innermost(store).lister.list()] for name, store in stores.items()}
+        assert [name for name, keys in held.items() if "disk.meta4" in keys] == [made] * (made is not None)
+        assert [info.key for info in stores["m"].lister.list()] == ["disk"]
+
+
 def test_a_store_for_manifests_that_is_not_there(write):
     said = refused(write("[imgstore]\nenabled_stores = m:memory\n[store_m]\nmanifest_store = other\n"))
     assert "manifest_store is 'other', which is not enabled" in said
