@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import threading
 import time
+import weakref
 
 import pytest
 
+from imgstore.buffer import paged
 from imgstore.errors import (
     AlreadyExistsError,
     BadReplyError,
@@ -101,6 +103,22 @@ def test_the_parts_of_a_put_go_out_side_by_side(made):
     made.driver(max_concurrency=2).writer.put("new", io.BytesIO(IMAGE))
     assert most[0] == 2
     assert made.server.body_of("images", "new") == IMAGE
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_put_has_one_segment_more_in_memory_than_it_sends(made, monkeypatch, workers):
+    alive = weakref.WeakSet()
+
+    def noted(size):
+        wait_for(lambda: len(alive) <= workers)  # a thread lets go of what it has sent a moment later
+        memory = paged(size)
+        alive.add(memory.obj)
+        return memory
+
+    monkeypatch.setattr("imgstore.backends.swift.parts.paged", noted)
+    made.driver(max_concurrency=workers).writer.put("new", io.BytesIO(IMAGE * 2))
+    assert made.server.body_of("images", "new") == IMAGE * 2
+    assert not alive
 
 
 def test_c13_bytes_that_change_on_their_way_are_never_published(made):

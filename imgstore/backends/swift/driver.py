@@ -78,7 +78,7 @@ class SwiftStore(Store):
         multi_tenant: bool = False,
         admin_tenants: Sequence[str] = (),
         segment_size: int = SEGMENT_SIZE,
-        max_concurrency: int = 2,
+        max_concurrency: int = 3,
         ca_file: str | None = None,
         client_cert: str | None = None,
         client_key: str | None = None,

@@ -148,11 +148,11 @@ def _transfers() -> Sequence[Opt]:
             min=1,
             help="Bytes of a segment. An image that is not larger is stored as one object, a larger one as a "
             "static large object. Since a manifest takes 1,000 segments as a rule, those of very large "
-            "images are larger. A put uses (max_concurrency + 1) * segment_size of memory: 96 MiB.",
+            "images are larger. A put uses (max_concurrency + 1) * segment_size of memory: 128 MiB.",
         ),
         cfg.IntOpt(
             "max_concurrency",
-            default=2,
+            default=3,
             min=1,
             max=64,
             help="Number of segments of one image that are sent at a time.",

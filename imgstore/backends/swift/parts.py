@@ -73,17 +73,32 @@ class Filling:
         self._cutter = Cutter(pieces)
         self._size_of = size_of
         self._number = 0
+        self._first: memoryview | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the last segment was given, and the source judged."""
         return self._cutter.ended
 
+    def whole(self) -> memoryview | None:
+        """Gives all of the source if that is one segment; else None, and `next` begins with the first.
+
+        Raises: as the pieces.
+        """
+        segment = self.next()
+        if self.ended:
+            return segment
+        self._first = segment
+        return None
+
     def next(self) -> memoryview:
         """Gives the next segment, a short one only at the end of the source: empty where nothing is left.
 
         Raises: as the pieces.
         """
+        first, self._first = self._first, None
+        if first is not None:
+            return first
         memory = paged(self._size_of(self._number))
         self._number += 1
         return memory[: self._cutter.fill(memory)]

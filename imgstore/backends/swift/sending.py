@@ -34,15 +34,15 @@ class Sending:
         self._call = replace(call, cancel=self._cancel)
         self._sent: deque[Future[Part]] = deque()
 
-    def run(self, first: memoryview, filling: Filling, most: int) -> None:
-        """Sends `first` and what follows it, `most` segments at most.
+    def run(self, filling: Filling, most: int) -> None:
+        """Sends what `filling` gives, `most` segments at most; fills one more while all are on their way.
 
         Raises: what the source raises; UnsupportedError for more segments; as `Segments.put`. No thread of it
         is left then.
         """
         with ThreadPoolExecutor(self._concurrency, "imgstore-swift") as pool:
             try:
-                self._run(pool, first, filling, most)
+                self._run(pool, filling, most)
             except BaseException as exc:
                 if isinstance(exc, Exception) and is_final(self._owner.translate(exc)):
                     wait(self._sent, _ANSWERS)
@@ -63,8 +63,8 @@ class Sending:
                 failures.append(failure)
         return all(is_final(self._owner.translate(each)) for each in failures)
 
-    def _run(self, pool: ThreadPoolExecutor, first: memoryview, filling: Filling, most: int) -> None:
-        data = first
+    def _run(self, pool: ThreadPoolExecutor, filling: Filling, most: int) -> None:
+        data = filling.next()
         number = offset = 0
         while data.nbytes:
             if number == most:
@@ -73,9 +73,9 @@ class Sending:
                 )
             self._sent.append(pool.submit(self._segments.put, number, offset, data, self._call))
             number, offset = number + 1, offset + data.nbytes
+            data = filling.next()
             while len(self._sent) >= self._concurrency:
                 self._take()
-            data = filling.next()
         while self._sent:
             self._take()
 

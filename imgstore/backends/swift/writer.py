@@ -62,12 +62,12 @@ class SwiftWriter:
                 owner.publisher.check_free(key, call)
             limits = limits_of(owner.service.capabilities(call=call))
             filling = Filling(intake.pieces, plan(size, self._segment_size, limits))
-            first = filling.next()
+            whole = filling.whole()
             remains = replaced(owner, key, call) if overwrite else None
-            if filling.ended:
-                info = self._put_whole(record, first, call)
+            if whole is not None:
+                info = self._put_whole(record, whole, call)
             else:
-                info = self._put_segments(record, first, filling, limits.segments, call)
+                info = self._put_segments(record, filling, limits.segments, call)
             if remains is not None:
                 remains.sweep(call)
             return info
@@ -109,14 +109,12 @@ class SwiftWriter:
         )
         return published.info
 
-    def _put_segments(
-        self, record: Record, first: memoryview, filling: Filling, most: int, call: Call
-    ) -> ObjectInfo:
+    def _put_segments(self, record: Record, filling: Filling, most: int, call: Call) -> ObjectInfo:
         owner = self._owner
         owner.records.begin(record, call)
         sending = Sending(owner, record, self._concurrency, call)
         try:
-            sending.run(first, filling, most)
+            sending.run(filling, most)
         except (OperationCancelledError, DeadlineExceededError):
             raise  # there is no time to clean up: the record tells `reap` of the segments
         except Exception as exc:

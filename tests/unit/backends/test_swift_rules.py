@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from imgstore.backends._http_range import Reply
 from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.failures import RefusedError, translate
 from imgstore.backends.swift.joining import check_parts
-from imgstore.backends.swift.layout import is_own, read_segment, segment_name, stem
+from imgstore.backends.swift.layout import Layout, is_own, read_segment, segment_name, segments_of, stem
 from imgstore.backends.swift.parts import Filling, Limits, limits_of, plan
 from imgstore.backends.swift.records import Record, fresh_id, split
 from imgstore.backends.swift.segments import etag, joined_etag, named
@@ -101,6 +102,9 @@ def test_filling_cuts_pieces_and_holes_into_segments(size):
         data += bytes(piece)
         at += step
     filling, got = Filling(lambda _: iter(pieces), lambda _: 10), []
+    whole = filling.whole()
+    assert (whole is not None) == (size <= 10)
+    got += [] if whole is None else [bytes(whole)]
     while not filling.ended:
         got.append(bytes(filling.next()))
     assert b"".join(got) == data
@@ -270,3 +274,15 @@ def test_what_nobody_knows_is_no_weather():
     error = translate(NotFound("x"))
     assert type(error) is PermanentError
     assert isinstance(error.__cause__, NotFound)
+
+
+def test_containers_of_images_and_of_segments_are_never_the_same():
+    """Access to one image would be access to another."""
+    layout = Layout("tenants", per_image=True)
+    keys = ["a", "a_segments", "a%5Fsegments", "_segments", "a_segments_segments", "a/b"]
+    places = [layout.place(key) for key in keys]
+    assert len({*places, *map(segments_of, places)}) == 2 * len(keys)
+    assert [layout.key_of(place) for place in places] == keys
+    listed = SimpleNamespace(containers=lambda **_: sorted([*places, *map(segments_of, places)]))
+    assert sorted(layout.containers(listed, NO_CALL)) == sorted(places)
+    assert sorted(layout.segment_containers(listed, NO_CALL)) == sorted(map(segments_of, places))
