@@ -64,7 +64,7 @@ class Layout:
             return f"{self.container}_{hashlib.sha256(key.encode()).hexdigest()[: self.digits]}"
         if not self.per_image:
             return self.container
-        name = f"{self.container}_{quote(key, safe='')}"
+        name = f"{self.container}_{_named(key)}"
         if len(name) + len(SEGMENTS) > CONTAINER_LIMIT:
             raise UnsupportedError(
                 f"with multi_tenant the key names a container, for which it is too long: {len(name)} bytes",
@@ -100,7 +100,17 @@ class Layout:
     def _is_of_images(self, rest: str) -> bool:
         if self.digits:
             return re.fullmatch(rf"[0-9a-f]{{{self.digits}}}", rest) is not None
-        return not rest.endswith(SEGMENTS) and quote(unquote(rest), safe="") == rest
+        return _named(unquote(rest)) == rest
+
+
+def _named(key: str) -> str:
+    """Gives a key as a part of a container's name, which is never that of the segments of another key.
+
+    >>> _named("a/b"), _named("a_segments")
+    ('a%2Fb', 'a%5Fsegments')
+    """
+    name = quote(key, safe="")
+    return f"{name.removesuffix(SEGMENTS)}%5F{SEGMENTS[1:]}" if name.endswith(SEGMENTS) else name
 
 
 def segments_of(container: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from imgstore.backends import swift
 from imgstore.backends.swift import SwiftStore, line
-from imgstore.backends.swift.layout import Layout
+from imgstore.backends.swift.layout import Layout, segments_of
 from imgstore.backends.swift.location import options_at
 from imgstore.errors import ConfigError
 from imgstore.model import NO_CALL
@@ -205,3 +206,15 @@ def test_keys_and_their_containers():
     for key in ("a/b", "a b", "ä", "a%2Fb", "a_segments"):
         assert own.key_of(own.place(key)) == key
     assert len({own.place(key) for key in ("a/b", "a%2Fb", "a b", "a+b")}) == 4
+
+
+def test_containers_of_images_and_of_segments_are_never_the_same():
+    """Access to one image would be access to another."""
+    layout = Layout("tenants", per_image=True)
+    keys = ["a", "a_segments", "a%5Fsegments", "_segments", "a_segments_segments", "a/b"]
+    places = [layout.place(key) for key in keys]
+    assert len({*places, *map(segments_of, places)}) == 2 * len(keys)
+    assert [layout.key_of(place) for place in places] == keys
+    listed = SimpleNamespace(containers=lambda **_: sorted([*places, *map(segments_of, places)]))
+    assert sorted(layout.containers(listed, NO_CALL)) == sorted(places)
+    assert sorted(layout.segment_containers(listed, NO_CALL)) == sorted(map(segments_of, places))
