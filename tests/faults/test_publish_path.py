@@ -505,7 +505,7 @@ def test_an_error_without_errno_is_typed():
 
 
 def test_what_is_read_back_is_held_against_all_that_was_written(tmp_path, way):
-    hole = 3 << 20
+    hole = (3 << 20) + 7
     with PendingFile(tmp_path / "new", overwrite=way == "overwrite", read_back=True) as pending:
         pending.write(DATA)
         pending.skip(hole)
@@ -558,7 +558,8 @@ def test_a_disk_that_cannot_be_read_is_no_success(tmp_path, way, monkeypatch):
 
 
 def test_the_kernels_own_copy_is_dropped_before_the_disk_is_asked(tmp_path, way, monkeypatch):
-    done = []
+    done, advised, advise = [], [], os.posix_fadvise
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: (advised.append(given[1:]), advise(*given)))
 
     def noted(name):
         call = getattr(os, name)
@@ -570,3 +571,4 @@ def test_the_kernels_own_copy_is_dropped_before_the_disk_is_asked(tmp_path, way,
     order = [each for at, each in enumerate(done) if each not in done[:at]]
     assert order[:3] == ["fsync", "posix_fadvise", "preadv"]
     assert order[3] in {"link", "rename"}
+    assert advised == [(0, 0, os.POSIX_FADV_DONTNEED)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -18,13 +20,15 @@ from imgstore.errors import (
     StorageIOError,
     UnsafeLocationError,
     UnsupportedError,
+    VersionChangedError,
 )
 from imgstore.layers._manifests import SUFFIX, StoredManifests
 from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
 from imgstore.manifest import CHUNK_SIZE
-from imgstore.model import KEY_LIMIT, NO_CALL
-from tests.manifests import manifest_of
+from imgstore.model import KEY_LIMIT, NO_CALL, Call, ObjectInfo
+from tests.manifests import Given, manifest_of
+from tests.unit.layers.scripted import Attempt, Clock, Facet, ScriptedStore
 
 IMAGE = bytes(range(256)) * 40
 OTHER = IMAGE[::-1]
@@ -290,3 +294,192 @@ def test_an_image_that_may_not_go_keeps_its_manifest(store, layer, monkeypatch, 
     assert keys(store) == ["disk", "disk" + SUFFIX][: 1 if broken else 2]
     if not broken:
         assert read(layer, "disk") == IMAGE
+
+
+INFO = ObjectInfo("disk", len(IMAGE), "v1")
+CALL = Call(observe=lambda event: None)
+ASKED = {
+    "put": ("writer", ("disk", io.BytesIO(), 7), {"overwrite": True, "digests": {"md5": "0"}}),
+    "delete": ("writer", ("disk",), {"version": "v1"}),
+    "begin": ("uploader", ("disk", 7), {"overwrite": True, "digests": {"md5": "0"}}),
+    "put_part": ("uploader", ("token", 1, 2, memoryview(b"3")), {}),
+    "parts": ("uploader", ("token",), {}),
+    "complete": ("uploader", ("token", ["part"]), {}),
+    "abort": ("uploader", ("token",), {}),
+    "uploads": ("uploader", (7.5,), {}),
+    "copy": ("copier", ("disk", "copy"), {"overwrite": True}),
+}
+
+
+@pytest.fixture
+def inner():
+    """A store that holds `disk`, and whose facets note what they are asked."""
+    store = ScriptedStore(*[Attempt(data=IMAGE, size=len(IMAGE))] * 9)
+    for name in ("writer", "uploader", "copier"):
+        setattr(store, name, Facet(INFO))
+    return store
+
+
+@pytest.mark.parametrize("makes", [False, True])
+@pytest.mark.parametrize("name", ASKED)
+def test_the_store_is_asked_what_the_layer_is_asked(inner, name, makes):
+    facet, given, options = ASKED[name]
+    layer = VerifyLayer(inner, Given({"disk": manifest_of(IMAGE, 1000)}), makes=makes)
+    told = getattr(getattr(layer, facet), name)(*given, **options, call=CALL)
+    assert told == (None if name in {"delete", "abort"} else INFO)
+    (asked,) = getattr(inner, facet).calls
+    if name == "put" and makes:
+        assert asked[1][0] == "disk"
+        assert asked[1][2] == 7
+    else:
+        assert asked[1] == given
+    assert asked[::2] == (name, {**options, "call": CALL})
+
+
+@pytest.mark.parametrize("name", ["begin", "copy", "uploads"])
+def test_and_without_options_by_their_defaults(inner, name):
+    facet, given, _ = ASKED[name]
+    layer = VerifyLayer(inner, Given({}))
+    getattr(getattr(layer, facet), name)(*(() if name == "uploads" else given))
+    ((_, given, options),) = getattr(inner, facet).calls
+    wanted = {"begin": {"overwrite": False, "digests": None}, "copy": {"overwrite": False}, "uploads": {}}[
+        name
+    ]
+    assert options == {**wanted, "call": NO_CALL}
+    assert name != "uploads" or given == (0.0,)
+    assert layer.uploader.limits is inner.uploader.limits
+
+
+def test_a_copy_of_another_size_has_not_the_manifest_of_its_source(inner):
+    given = Given({"disk": manifest_of(OTHER[:-1], 1000, version="v1")})
+    info = VerifyLayer(inner, given, makes=True).copier.copy("disk", "copy")
+    assert given.manifests[info.key].chunks == manifest_of(IMAGE, CHUNK_SIZE).chunks
+
+
+@pytest.mark.parametrize("fault", ["versionless", "gone"])
+def test_a_source_that_is_not_surely_the_same_proves_no_copy(store, monkeypatch, fault):
+    layer_of(store).writer.put("disk", io.BytesIO(IMAGE))
+    kept = StoredManifests(store)
+    if fault == "versionless":
+        kept.keep("disk", manifest_of(OTHER, 1000), NO_CALL)
+        stat = store.stat
+        monkeypatch.setattr(store, "stat", lambda *given, **more: replace(stat(*given, **more), version=None))
+    else:
+        copy = store.copier.copy
+
+        def copied(source, target, **options):
+            info = copy(source, target, **options)
+            store.writer.delete("disk")
+            return info
+
+        monkeypatch.setattr(store.copier, "copy", copied)
+    layer_of(store).copier.copy("disk", "copy")
+    made = StoredManifests(store).find("copy", NO_CALL)
+    assert made.chunks == manifest_of(IMAGE, CHUNK_SIZE).chunks
+
+
+def test_a_copy_that_could_have_no_manifest_is_refused_first(store, layer):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    with pytest.raises(UnsafeLocationError):
+        layer.copier.copy("disk", "k" * KEY_LIMIT)
+    assert keys(store) == ["disk", "disk" + SUFFIX]
+
+
+def test_the_version_that_was_completed_is_the_one_that_is_read(store, layer, monkeypatch):
+    complete = store.uploader.complete
+
+    def overtaken(*given, **options):
+        info = complete(*given, **options)
+        store.writer.put("disk", io.BytesIO(OTHER), overwrite=True)
+        return info
+
+    monkeypatch.setattr(store.uploader, "complete", overtaken)
+    with pytest.raises(VersionChangedError):
+        uploaded(layer, "disk")
+
+
+def test_what_cannot_be_rewound_is_put_once(store, monkeypatch):
+    class Pipe:
+        def read(self, size):
+            return b""
+
+    class Stuck(io.BytesIO):
+        def seekable(self):
+            return False
+
+    tries = []
+
+    def broken(key, source, *args, **options):
+        tries.append(source.read(10))
+        raise ConnectionLostError("lost")
+
+    monkeypatch.setattr(store.writer, "put", broken)
+    layer = layer_of(ResumeLayer(store, jitter=lambda: 0.0))
+    for source in (Pipe(), Stuck(IMAGE)):
+        with pytest.raises(ConnectionLostError):
+            layer.writer.put("disk", source)
+    assert tries == [b"", IMAGE[:10]]
+
+
+def test_hashing_ends_with_each_try(store):
+    """Of an image that takes threads; a thread that is left fails every test."""
+    put, tries = store.writer.put, []
+    image = IMAGE * 400
+
+    def breaking(key, source, *args, **options):
+        if tries.append(key) or len(tries) == 1:
+            source.read(3 << 20)
+            raise ConnectionLostError("lost")
+        if len(tries) == 2:
+            source.read(3 << 20)
+            raise StorageIOError("no room")
+        return put(key, source, *args, **options)
+
+    store.writer.put = breaking
+    with pytest.raises(StorageIOError):
+        layer_of(ResumeLayer(store, jitter=lambda: 0.0)).writer.put("disk", io.BytesIO(image))
+    assert not [each for each in threading.enumerate() if each.name == "imgstore-hash"]
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_what_is_taken_back_is_the_version_that_was_put_within_ten_seconds(store, may, monkeypatch):
+    elsewhere, asked, delete = MemoryStore(), [], store.writer.delete
+    store.clock = Clock()
+
+    class Full:
+        def put(self, *args, **options):
+            raise StorageIOError("no room")
+
+    def deleted(key, *, version, call):
+        asked.append((version, call.remaining(store.clock)))
+        if not may:
+            raise InUseError("somebody reads it")
+        delete(key, version=version, call=call)
+
+    elsewhere.writer = Full()
+    monkeypatch.setattr(store.writer, "delete", deleted)
+    with pytest.raises(StorageIOError):
+        layer_of(store, manifests=elsewhere).writer.put("disk", io.BytesIO(IMAGE))
+    ((version, left),) = asked
+    assert left == 10
+    assert version is not None
+    assert keys(store) == ["disk"] * (not may)
+
+
+def test_a_manifest_that_cannot_come_back_hides_no_refusal(store, layer, monkeypatch):
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    delete = store.writer.delete
+
+    def refusing(key, **options):
+        if key == "disk":
+            monkeypatch.setattr(store.writer, "put", None)
+            monkeypatch.setattr(layer.manifests, "keep", full)
+            raise InUseError("it has clones")
+        delete(key, **options)
+
+    def full(*_):
+        raise StorageIOError("no room")
+
+    monkeypatch.setattr(store.writer, "delete", refusing)
+    with pytest.raises(InUseError):
+        layer.writer.delete("disk")
