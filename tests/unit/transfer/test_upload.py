@@ -183,3 +183,19 @@ def test_a_store_that_is_only_read_is_refused_first(source):
         upload(source, store, "k", report=Report())
     assert (raised.value.key, raised.value.store) == ("k", "web")
     assert source.delivered == 0
+
+
+def test_what_a_writer_reads_into_its_own_memory_is_hashed_and_counted(source):
+    class Filling:
+        def put(self, key, source, size=None, **options):
+            held, view = bytearray(), memoryview(bytearray(100_000))
+            while count := source.readinto(view):
+                held += view[:count]
+            return store._images.publish(key, bytes(held), overwrite=False, digests={})
+
+    store, report = MemoryStore(), Report()
+    store.writer = Filling()
+    upload(source, store, "k", report=report, digest=True)
+    assert store.get("k").read() == IMAGE
+    assert report.bytes == len(IMAGE)
+    assert report.digests == {"sha256": SHA256}
