@@ -37,8 +37,8 @@ class S3Uploader:
     `complete` may be asked again by any process: each object tells in its metadata which upload made it.
 
     Digests are computed while parts are put, as long as this process puts them in order, or nearly so. Of
-    other uploads the image is read once when it is complete; one with another digest is removed then, may have
-    been seen before that, and what it replaced is gone.
+    other uploads the image is read once when it is complete; one with another digest is removed then; it
+    may have been seen before that, and what it replaced is gone.
     """
 
     limits: UploadLimits = LIMITS
