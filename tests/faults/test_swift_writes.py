@@ -509,6 +509,22 @@ def test_d8_a_cancelled_put_ends_at_once_and_is_reaped(made):
     assert "new" not in made.server.containers.get("images", {})
 
 
+def test_an_image_that_came_while_another_was_on_its_way_leaves_nothing(made):
+    """Each of two overwrites removes what it really replaces, and not what was there when it began."""
+
+    class Slow(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() >= 3 * SEGMENT and not others:
+                others.append(store.writer.put("new", io.BytesIO(IMAGE[::-1]), len(IMAGE), overwrite=True))
+            return super().read(SEGMENT)
+
+    store, others = made.driver(), []
+    store.writer.put("new", io.BytesIO(IMAGE), len(IMAGE))
+    store.writer.put("new", Slow(IMAGE), len(IMAGE), overwrite=True)
+    assert made.server.body_of("images", "new") == IMAGE
+    assert own(made) == []
+
+
 @pytest.mark.parametrize("through", [False, True], ids=["while it removes", "when it is through"])
 def test_an_upload_that_is_aborted_as_it_is_published_is_no_success(made, through):
     """Who aborts finds no image yet; its segments are all there when the service looks at them."""

@@ -63,14 +63,9 @@ class SwiftWriter:
             limits = limits_of(owner.service.capabilities(call=call))
             filling = Filling(intake.pieces, plan(size, self._segment_size, limits))
             whole = filling.whole()
-            remains = replaced(owner, key, call) if overwrite else None
             if whole is not None:
-                info = self._put_whole(record, whole, call)
-            else:
-                info = self._put_segments(record, filling, limits.segments, call)
-            if remains is not None:
-                remains.sweep(call)
-            return info
+                return self._put_whole(record, whole, call)
+            return self._put_segments(record, filling, limits.segments, call)
         except Exception as exc:
             if exc is intake.failure:
                 raise
@@ -98,6 +93,7 @@ class SwiftWriter:
             owner.placing.remove_own(container, call)
 
     def _put_whole(self, record: Record, data: memoryview, call: Call) -> ObjectInfo:
+        remains = replaced(self._owner, record.key, call) if record.overwrite else None
         published = self._owner.publisher.publish(
             record.key,
             data,
@@ -107,6 +103,8 @@ class SwiftWriter:
             overwrite=record.overwrite,
             call=call,
         )
+        if remains is not None:
+            remains.sweep(call)
         return published.info
 
     def _put_segments(self, record: Record, filling: Filling, most: int, call: Call) -> ObjectInfo:
@@ -115,6 +113,8 @@ class SwiftWriter:
         sending = Sending(owner, record, self._concurrency, call)
         try:
             sending.run(filling, most)
+            # Looked at last: another put may have replaced the image while all that was sent.
+            remains = replaced(owner, record.key, call) if record.overwrite else None
         except (OperationCancelledError, DeadlineExceededError):
             raise  # there is no time to clean up: the record tells `reap` of the segments
         except Exception as exc:
@@ -130,4 +130,6 @@ class SwiftWriter:
                 discard(owner, record, parts)
             raise
         conclude(owner, record, parts, published, call)
+        if remains is not None:
+            remains.sweep(call)
         return published.info
