@@ -24,8 +24,8 @@ FACETS = ("writer", "uploader", "lister", "extents", "device", "copier", "acls",
 class Source(Protocol):
     """Where an upload comes from. `read(n)` may give fewer bytes than asked, none only at the end.
 
-    One that has `readinto(memoryview)`, too, may be asked that way instead, so that nothing is copied. A facet
-    never closes or seeks it.
+    One that has `readinto(memoryview)`, too, may be asked that way instead, so that nothing is copied. A
+    facet never closes or seeks it.
     """
 
     def read(self, size: int, /) -> bytes: ...
