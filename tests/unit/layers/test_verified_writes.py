@@ -358,10 +358,10 @@ def test_a_copy_of_another_size_has_not_the_manifest_of_its_source(inner):
 
 @pytest.mark.parametrize("fault", ["versionless", "gone"])
 def test_a_source_that_is_not_surely_the_same_proves_no_copy(store, monkeypatch, fault):
-    layer_of(store).writer.put("disk", io.BytesIO(IMAGE))
-    kept = StoredManifests(store)
+    info = layer_of(store).writer.put("disk", io.BytesIO(IMAGE))
+    version = None if fault == "versionless" else info.version
+    StoredManifests(store).keep("disk", manifest_of(OTHER, 1000, version=version), NO_CALL)
     if fault == "versionless":
-        kept.keep("disk", manifest_of(OTHER, 1000), NO_CALL)
         stat = store.stat
         monkeypatch.setattr(store, "stat", lambda *given, **more: replace(stat(*given, **more), version=None))
     else:
@@ -483,3 +483,25 @@ def test_a_manifest_that_cannot_come_back_hides_no_refusal(store, layer, monkeyp
     monkeypatch.setattr(store.writer, "delete", refusing)
     with pytest.raises(InUseError):
         layer.writer.delete("disk")
+
+
+def test_the_call_is_that_of_all_that_a_manifest_takes(store, layer, monkeypatch):
+    asked = []
+
+    def noted(name):
+        ask = getattr(store, name)
+
+        def call(*given, **options):
+            asked.append((name, options.get("call") or given[-1]))
+            return ask(*given, **options)
+
+        return call
+
+    layer.writer.put("disk", io.BytesIO(IMAGE))
+    for name in ("_open", "stat"):
+        monkeypatch.setattr(store, name, noted(name))
+    layer.copier.copy("disk", "copy", call=CALL)
+    StoredManifests(store).remove("disk", NO_CALL)
+    layer_of(store).copier.copy("disk", "other", call=CALL)
+    assert {name for name, _ in asked} == {"_open", "stat"}
+    assert {call for _, call in asked} == {CALL}
