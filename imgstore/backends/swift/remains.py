@@ -11,7 +11,7 @@ from imgstore.backends._http_range import Reply
 from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.dynamic import manifest_of
 from imgstore.backends.swift.failures import RefusedError
-from imgstore.backends.swift.layout import is_own, segments_of, stem
+from imgstore.backends.swift.layout import SEGMENTS, is_own, segments_of, stem
 from imgstore.backends.swift.publish import upload_of
 from imgstore.backends.swift.records import Record
 from imgstore.backends.swift.static import is_static, manifest
@@ -78,10 +78,13 @@ class Remains:
         container, _, prefix = unquote(manifest_of(reply) or "").partition("/")
         listed = self._owner.service.objects(container, call=call, prefix=prefix, missing_ok=True)
         names = [str(entry["name"]) for entry in listed]
-        row = dynamic.row(names, prefix)
-        if stay := len(names) - len(row):
+        if container.endswith(SEGMENTS) and prefix.endswith("/"):
+            found = [name for name in names if name.removeprefix(prefix).isdecimal()]
+        else:  # among other images, which a gap in the row may end in
+            found = dynamic.row(names, prefix)
+        if stay := len(names) - len(found):
             LOG.warning("%r: %d objects stay: they are not numbered as its segments are", self._key, stay)
-        yield from ((container, name) for name in row)
+        yield from ((container, name) for name in found)
 
     def _static(self, container: str, call: Call) -> Iterator[tuple[str, str]]:
         service = self._owner.service
