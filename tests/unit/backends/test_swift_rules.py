@@ -36,7 +36,7 @@ from imgstore.errors import (
     UploadLostError,
     VersionChangedError,
 )
-from imgstore.model import Part
+from imgstore.model import NO_CALL, Part
 from tests import canary
 
 MIB = 1 << 20
