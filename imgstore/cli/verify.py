@@ -91,16 +91,21 @@ def verify(terminal: Terminal, /, source: Location, repair_from: Location | None
             shown(report, terminal, given["progress"], origin.name),
         ):
             damage = _found(origin, manifest, given, terminal, report)
-        repaired = 0
-        if damage.chunks and repair_from is not None:
-            repaired = _repaired(source, repair_from, damage, given, terminal, stores=stores)
-    _tell(terminal, source, damage, repaired, as_json=given["as_json"])
+        mending = Report()
+        try:
+            if damage.chunks and repair_from is not None:
+                _repair(source, repair_from, damage, given, terminal, stores=stores, report=mending)
+        finally:
+            repaired = mending.repaired_chunks
+            _tell(terminal, source, damage, repaired, as_json=given["as_json"])
     if len(damage.chunks) > repaired:
         raise DigestMismatchError(
             f"{len(damage.chunks)} of the {damage.checked} chunks of {source.shown} that were looked at are "
             "damaged",
             chunks=damage.chunks,
         )
+    if given["as_json"]:
+        terminal.print_json(_as_dict(source, damage, repaired))
 
 
 def _check(source: Location, other: Location | None, given: dict[str, Any]) -> None:
@@ -156,7 +161,7 @@ def _stored(origin: Source, store: Store, manifests: Manifests, terminal: Termin
     return manifest
 
 
-def _repaired(
+def _repair(
     source: Location,
     other: Location,
     damage: Damage,
@@ -164,33 +169,33 @@ def _repaired(
     terminal: Terminal,
     *,
     stores: Mapping[str, Store],
-) -> int:
-    from imgstore.transfer.progress import Report
+    report: Report,
+) -> None:
     from imgstore.transfer.verify import repair
 
-    report = Report()
     with opened(other, given, terminal, stores) as copy:
         if copy.store is not None:
             repair(source.text, damage, copy.store, copy.key, report=report, call=copy.call)
-    return report.repaired_chunks
 
 
 def _tell(terminal: Terminal, source: Location, damage: Damage, repaired: int, *, as_json: bool) -> None:
-    ranges = [(each.start, each.stop) for each in damage.ranges]
+    """Prints what was found; an object is printed at the end, with the error if there is one."""
     if as_json:
-        terminal.print_json(
-            {
-                "location": source.shown,
-                "chunks": len(damage.manifest.chunks),
-                "checked": damage.checked,
-                "damaged": list(damage.chunks),
-                "ranges": [{"start": start, "stop": stop} for start, stop in ranges],
-                "repaired": repaired,
-            }
-        )
+        terminal.json = lambda: _as_dict(source, damage, repaired)
         return
-    for start, stop in ranges:
-        terminal.print(f"damaged: bytes {start} to {stop}")
+    for each in damage.ranges:
+        terminal.print(f"damaged: bytes {each.start} to {each.stop}")
     of = f" of {len(damage.manifest.chunks)}" if damage.checked < len(damage.manifest.chunks) else ""
     told = f"{damage.checked}{of} chunks looked at, {len(damage.chunks)} damaged"
     terminal.print(told + (f", {repaired} repaired" if repaired else ""))
+
+
+def _as_dict(source: Location, damage: Damage, repaired: int) -> dict[str, Any]:
+    return {
+        "location": source.shown,
+        "chunks": len(damage.manifest.chunks),
+        "checked": damage.checked,
+        "damaged": list(damage.chunks),
+        "ranges": [{"start": each.start, "stop": each.stop} for each in damage.ranges],
+        "repaired": repaired,
+    }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from imgstore.errors import DigestMismatchError, StorageIOError, VersionChangedError
+from imgstore.backends.filesystem.stamp import version_of
+from imgstore.errors import DigestMismatchError, ImgstoreError, StorageIOError, VersionChangedError
 from imgstore.hashing import Digests, Hasher
 from imgstore.manifest import ALGORITHMS, ChunkDigests, Manifest
 from imgstore.model import NO_CALL, ByteRange, Call, ObjectInfo
+from imgstore.publish import file_error
 from imgstore.store import Store
 from imgstore.transfer.digest import pump
 from imgstore.transfer.progress import Report
@@ -20,11 +23,15 @@ from imgstore.transfer.sparse import open_source
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What was found: how many chunks were looked at, and the numbers of the bad ones, ascending."""
+    """What was found: how many chunks were looked at, and the numbers of the bad ones, ascending.
+
+    `version` is that of the image they are of, None where its store has none.
+    """
 
     manifest: Manifest
     checked: int
     chunks: tuple[int, ...]
+    version: str | None = None
 
     @property
     def ranges(self) -> Iterator[ByteRange]:
@@ -47,7 +54,7 @@ def verify(store: Store, key: str, manifest: Manifest, *, report: Report, call: 
         with Hasher(chunk=(manifest.algorithm, manifest.chunk_size)) as hasher:
             pump(stream, hasher, report)
             found = hasher.finish().chunks
-    return Damage(manifest, len(manifest.chunks), differing(manifest.chunks, found))
+    return Damage(manifest, len(manifest.chunks), differing(manifest.chunks, found), stream.info.version)
 
 
 def differing(wanted: ChunkDigests, found: bytes) -> tuple[int, ...]:
@@ -111,7 +118,7 @@ def sample(
         if not manifest.matches(number, data):
             bad.append(number)
         report.delivered(len(data))
-    return Damage(manifest, len(numbers), tuple(bad))
+    return Damage(manifest, len(numbers), tuple(bad), info.version)
 
 
 def repair(
@@ -125,30 +132,50 @@ def repair(
 ) -> None:
     """Rewrites the damaged chunks of the file `path`, and nothing else, with those of another copy.
 
-    Each is written after it matched, where it stood, and all are synced at the end. What fails leaves the
-    chunks before it repaired.
+    The file is the one that `damage` was found in, by way of a filesystem store. Each chunk is written after
+    it matched, where it stood, and all are synced at the end. What fails leaves those before it repaired.
 
-    Raises: DigestMismatchError where the other copy is damaged there, too, naming the chunks, after those
-    that could be were repaired; StorageIOError; as `Store.get`. Memory: one chunk.
+    Raises: VersionChangedError where the file was replaced or written to since, and nothing was written;
+    DigestMismatchError where the other copy is damaged there, too, naming the chunks, after those that could
+    be were repaired; NoSpaceError, PermissionDeniedError, StorageIOError...; as `Store.get`. Memory: one
+    chunk.
     """
     manifest = damage.manifest
     report.total = sum(manifest.chunk_range(number).size or 0 for number in damage.chunks)
     info = other.stat(key, call=call)
     left = []
-    with open(path, "r+b", buffering=0) as file:
+    with _opened(path, damage) as file:
         for number in damage.chunks:
             data = _chunk(other, info, manifest, number, call)
             if not manifest.matches(number, data):
                 left.append(number)
                 continue
-            _write(file.fileno(), data, manifest.chunk_range(number).start)
+            _write(file, data, manifest.chunk_range(number).start)
             report.repaired_chunks += 1
             report.delivered(len(data))
-        os.fsync(file.fileno())
     if left:
         raise DigestMismatchError(
             f"{len(left)} chunks are damaged in {key!r} as well", chunks=left, key=key, store=other.store_id
         )
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], damage: Damage) -> Iterator[int]:
+    """Gives a descriptor of the damaged file to be written to; what was written is synced in the end."""
+    try:
+        with open(path, "r+b", buffering=0) as file:
+            if version_of(os.fstat(file.fileno())) != damage.version:
+                raise VersionChangedError(
+                    f"{os.fspath(path)} was replaced or written to meanwhile; nothing was repaired"
+                )
+            try:
+                yield file.fileno()
+            finally:
+                os.fsync(file.fileno())
+    except ImgstoreError:
+        raise
+    except OSError as exc:
+        raise file_error(exc, f"cannot repair {os.fspath(path)}") from exc
 
 
 def _chunk(store: Store, info: ObjectInfo, manifest: Manifest, number: int, call: Call) -> bytes:

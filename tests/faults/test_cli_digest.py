@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 
 import pytest
 
+from imgstore.backends.filesystem import FilesystemStore
+from imgstore.errors import VersionChangedError
 from imgstore.manifest import read
 from imgstore.testing.server import Flip, ScriptedServer
+from imgstore.transfer.progress import Report
+from imgstore.transfer.verify import repair, sample, verify
 from tests.faults.cli import IMAGE, PATH, run_here
+from tests.faults.mounts import small_disk
 
 N = len(IMAGE)
 SIZE = 1 << 20
@@ -161,6 +167,51 @@ def test_a_copy_that_is_damaged_there_too_repairs_the_rest(imgstore, folder, man
     data = bytearray(IMAGE)
     data[BAD] ^= 1
     assert (folder / "b.img").read_bytes() == data
+
+
+@pytest.mark.parametrize("looked", [verify, lambda *args, **kwargs: sample(*args, 5, **kwargs)])
+@pytest.mark.parametrize("name", ["b.img", "c.img"], ids=["written", "replaced"])
+def test_a_file_that_is_another_since_is_not_repaired(folder, manifest, looked, name):
+    other = bytes(reversed(IMAGE))
+    damaged(folder / "b.img", BAD)
+    with open(manifest, "rb") as file, FilesystemStore(data_dir=folder) as store:
+        found = looked(store, "b.img", read(file), report=Report())
+        assert found.chunks == (2,)
+        (folder / name).write_bytes(other)
+        os.replace(folder / name, folder / "b.img")
+        with pytest.raises(VersionChangedError, match="nothing was repaired"):
+            repair(folder / "b.img", found, store, "a.img", report=Report())
+    assert (folder / "b.img").read_bytes() == other
+
+
+@pytest.mark.parametrize(
+    "options, status, said",
+    [("size=64k", 8, "cannot repair disk/b.img: No space left"), ("ro", 7, "Read-only file system")],
+)
+def test_a_file_that_cannot_be_written_is_one_line(imgstore, folder, manifest, options, status, said):
+    with small_disk(folder / "disk", "size=64k") as disk:
+        with open(disk / "b.img", "wb") as file:
+            file.truncate(N)
+        subprocess.run(["mount", "-o", f"remount,{options}", disk], check=True)
+        ran = imgstore("verify", "disk/b.img", "--manifest", manifest, "--repair-from", "a.img")
+    assert (ran.status, said in ran.line) == (status, True), ran.err
+
+
+def test_a_repair_that_stays_half_done_tells_all_that_was_found(imgstore, folder, manifest):
+    damaged(folder / "b.img", 1, BAD)
+    damaged(folder / "c.img", BAD)
+    asked = ("verify", "b.img", "--manifest", manifest, "--repair-from", "c.img")
+    ran = imgstore(*asked)
+    assert ran.status == 4
+    assert ran.out.decode().splitlines() == [
+        f"damaged: bytes 0 to {SIZE}",
+        f"damaged: bytes {2 * SIZE} to {3 * SIZE}",
+        "5 chunks looked at, 2 damaged, 1 repaired",
+    ]
+    ran = imgstore(*asked, "--json")
+    assert len(ran.out.splitlines()) == 1, "one object is the promise"
+    assert (ran.status, ran.told["damaged"], ran.told["repaired"]) == (4, [2], 0)
+    assert ran.told["error"]["type"] == "DigestMismatchError"
 
 
 def test_a_copy_under_a_manifest_fetches_a_bad_chunk_again(imgstore, folder, manifest, server):
