@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from imgstore.errors import NotFoundError, UnsafeLocationError, UnsupportedError
-from imgstore.manifest import Manifest
+from imgstore.errors import ManifestError, NotFoundError, UnsafeLocationError, UnsupportedError
+from imgstore.manifest import LIMIT, Manifest
 from imgstore.manifest.metalink import read_metalink, write_metalink
 from imgstore.model import MANIFEST_SUFFIX, Call, check_key
 from imgstore.store import Store, Writer
@@ -87,14 +87,19 @@ class StoredManifests:
         self._place(key)
 
     def keep(self, key: str, manifest: Manifest, call: Call) -> None:
-        """Stores the manifest of `key`, in the place of one that is there. Raises: as `check`, `Writer.put`.
+        """Stores the manifest of `key`, in the place of one that is there.
 
-        Memory: twice the manifest as a file.
+        Raises: ManifestError for one that is too large to be read; as `check`, `Writer.put`. Memory: twice
+        the manifest as a file.
         """
         writer, name = self._place(key)
         file = io.BytesIO()
         write_metalink(manifest, file)
         size = file.tell()
+        if size > LIMIT:  # an image of 3 TiB whose size nobody told beforehand
+            raise ManifestError(
+                f"the manifest of {key!r} would have {size} bytes, and is not read above {LIMIT}"
+            )
         file.seek(0)
         self.forget(key)
         writer.put(name, file, size, overwrite=True, call=call)

@@ -21,7 +21,7 @@ from imgstore.errors import (
     UnsupportedError,
 )
 from imgstore.hashing import Hasher
-from imgstore.manifest import ALGORITHMS, CHUNK_SIZE, ChunkDigests, Manifest
+from imgstore.manifest import ALGORITHMS, ChunkDigests, Manifest, chunk_size_for
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 from imgstore.store import Copier, Source, Store, Upload, Uploader, Writer
 
@@ -94,11 +94,11 @@ class Following:
             return
         with (
             self.store.get(info.key, version=info.version, call=call) as stream,
-            new_hasher() as hasher,
+            Making(stream.range.size) as making,
         ):
-            while count := stream.readinto(hasher.buffer()):
-                hasher.filled(count)
-            manifest = manifest_of(hasher, info)
+            while count := stream.readinto(making.hasher.buffer()):
+                making.hasher.filled(count)
+            manifest = making.manifest(info)
         self.manifests.keep(info.key, manifest, call)
 
 
@@ -134,10 +134,10 @@ class VerifiedWriter:
             info = self._inner.put(key, source, size, overwrite=overwrite, digests=digests, call=call)
             following.removed(key, call)
             return info
-        with contextlib.closing(_hashed(source)) as hashed:
+        with contextlib.closing(_hashed(source, size)) as hashed:
             info = self._inner.put(key, hashed, size, overwrite=overwrite, digests=digests, call=call)
             try:
-                following.manifests.keep(key, manifest_of(hashed.hasher, info), call)
+                following.manifests.keep(key, hashed.making.manifest(info), call)
             except BaseException:
                 if not overwrite:
                     self._take_back(info)
@@ -236,31 +236,46 @@ class VerifiedCopier:
             return False
 
 
-def new_hasher() -> Hasher:
-    """Gives what a manifest is computed by."""
-    return Hasher((_ALGORITHM,), chunk=(_ALGORITHM, CHUNK_SIZE))
+class Making:
+    """A manifest being made of an image of `size` bytes, as far as that is known. Ends with `close`."""
 
+    def __init__(self, size: int | None) -> None:
+        self._chunk_size = chunk_size_for(size, _ALGORITHM)
+        self.hasher = Hasher((_ALGORITHM,), chunk=(_ALGORITHM, self._chunk_size))
 
-def manifest_of(hasher: Hasher, info: ObjectInfo) -> Manifest:
-    """Gives the manifest of the image `info`, all bytes of which `hasher` has taken."""
-    found = hasher.finish()
-    chunks = ChunkDigests(found.chunks, ALGORITHMS[_ALGORITHM])
-    return Manifest(
-        found.size, CHUNK_SIZE, _ALGORITHM, chunks, found.whole, key=info.key, version=info.version
-    )
+    def manifest(self, info: ObjectInfo) -> Manifest:
+        """Gives the manifest of the image `info`, all bytes of which `hasher` has taken."""
+        found = self.hasher.finish()
+        chunks = ChunkDigests(found.chunks, ALGORITHMS[_ALGORITHM])
+        return Manifest(
+            found.size,
+            self._chunk_size,
+            _ALGORITHM,
+            chunks,
+            found.whole,
+            key=info.key,
+            version=info.version,
+        )
+
+    def __enter__(self) -> Making:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hasher.close()
 
 
 class _Hashed:
     """A source whose bytes are hashed as they are read; one that is rewound is hashed anew."""
 
-    def __init__(self, source: Any) -> None:  # whatever it can do besides reading
+    def __init__(self, source: Any, size: int | None) -> None:  # whatever it can do besides reading
         self._source = source
-        self.hasher = new_hasher()
+        self._size = size
+        self.making = Making(size)
 
     def read(self, size: int, /) -> bytes:
         data: bytes = self._source.read(size)
         if data:
-            self.hasher.update(data)
+            self.making.hasher.update(data)
         return data
 
     def seekable(self) -> bool:
@@ -275,11 +290,11 @@ class _Hashed:
         """Goes back to where the put began."""
         self._source.seek(offset)
         self.close()
-        self.hasher = new_hasher()
+        self.making = Making(self._size)
 
     def close(self) -> None:
         """Ends the hashing; the source stays open."""
-        self.hasher.close()
+        self.making.hasher.close()
 
 
 class _HashedSparse(_Hashed):
@@ -287,9 +302,9 @@ class _HashedSparse(_Hashed):
 
     def hole(self) -> int:
         count = int(self._source.hole())
-        self.hasher.skip(max(count, 0))
+        self.making.hasher.skip(max(count, 0))
         return count
 
 
-def _hashed(source: Source) -> _Hashed:
-    return _HashedSparse(source) if hasattr(source, "hole") else _Hashed(source)
+def _hashed(source: Source, size: int | None) -> _Hashed:
+    return _HashedSparse(source, size) if hasattr(source, "hole") else _Hashed(source, size)

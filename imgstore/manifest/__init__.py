@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from imgstore.manifest.bounded import LIMIT
-from imgstore.manifest.digests import ALGORITHMS, CHUNK_SIZE, ENTRY_LIMIT, STRONG, ChunkDigests
+from imgstore.manifest.digests import (
+    ALGORITHMS,
+    CHUNK_SIZE,
+    ENTRY_LIMIT,
+    STRONG,
+    ChunkDigests,
+    chunk_size_for,
+    most_chunks,
+)
 from imgstore.manifest.image import CHUNK_LIMIT, Manifest, SourceUrl
 from imgstore.manifest.metalink import read_metalink, write_metalink
 from imgstore.manifest.profile import read_profile
@@ -20,6 +28,8 @@ __all__ = [
     "ChunkDigests",
     "Manifest",
     "SourceUrl",
+    "chunk_size_for",
+    "most_chunks",
     "read",
     "read_metalink",
     "read_profile",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, overload
 
 from imgstore.errors import ManifestError
+from imgstore.manifest.bounded import LIMIT
 
 CHUNK_SIZE: Final = 4 << 20  # bytes of a chunk unless asked otherwise: what a bad byte costs
 ENTRY_LIMIT: Final = 16 << 20  # chunks of one image: 64 TiB of 4 MiB each; their SHA-256 take 512 MiB
@@ -15,6 +16,32 @@ ENTRY_LIMIT: Final = 16 << 20  # chunks of one image: 64 TiB of 4 MiB each; thei
 ALGORITHMS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 # Two different chunks with one MD5 or SHA-1 can be made on a desk: those prove against accidents alone.
 STRONG: Final = frozenset({"sha256", "sha384", "sha512"})
+
+_AROUND_DIGEST: Final = (
+    20  # bytes around the digits of a chunk's digest in a Metalink file; a profile has less
+)
+_AROUND_CHUNKS: Final = 1 << 20  # for all else in the file: much more than digests, key and version take
+
+
+def most_chunks(algorithm: str) -> int:
+    """Gives how many chunks a manifest can have that its reader takes: 786,000 of SHA-256.
+
+    >>> most_chunks("sha256") * CHUNK_SIZE >> 40
+    3
+    """
+    return (LIMIT - _AROUND_CHUNKS) // (2 * ALGORITHMS[algorithm] + _AROUND_DIGEST)
+
+
+def chunk_size_for(size: int | None, algorithm: str = "sha256") -> int:
+    """Gives the bytes of a chunk for an image of `size`: 4 MiB, doubled until its manifest can be read.
+
+    >>> chunk_size_for(4 << 40) >> 20
+    8
+    """
+    chunk = CHUNK_SIZE
+    while size is not None and size > chunk * most_chunks(algorithm):
+        chunk *= 2
+    return chunk
 
 
 class ChunkDigests(Sequence[bytes]):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from imgstore.errors import TruncatedError
 from imgstore.hashing import Hasher
-from imgstore.manifest import ALGORITHMS, CHUNK_SIZE, ChunkDigests, Manifest, SourceUrl
+from imgstore.manifest import ALGORITHMS, ChunkDigests, Manifest, SourceUrl, chunk_size_for
 from imgstore.stream import ByteStream
 from imgstore.transfer.progress import Report
 from imgstore.transfer.sparse import SparseStream
@@ -17,19 +17,21 @@ def digest(
     *,
     report: Report,
     algorithm: str = "sha256",
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int | None = None,
     whole: Collection[str] = ("sha256",),
     version: str | None = None,
     sources: Sequence[SourceUrl] = (),
 ) -> Manifest:
     """Reads all of `stream` and gives its manifest: a digest of each chunk, and those of the `whole`.
 
-    `version` is that of the image, where the manifest is to name it: it holds in its own store only. Holes
-    are hashed without being read. Memory and threads: those of `Hasher`.
+    `chunk_size` is by default that of `chunk_size_for`. `version` is that of the image, where the manifest is
+    to name it: it holds in its own store only. Holes are hashed without being read. Memory and threads: those
+    of `Hasher`.
 
     Raises: TruncatedError where the stream ends early; as `ByteStream`; ConfigError for an unknown algorithm.
     """
     report.total = stream.range.size
+    chunk_size = chunk_size or chunk_size_for(stream.range.size, algorithm)
     with Hasher(whole, chunk=(algorithm, chunk_size)) as hasher:
         pump(stream, hasher, report)
         found = hasher.finish()

@@ -201,6 +201,25 @@ def test_where_none_is_made_that_of_the_image_before_goes(store, layer, way):
     assert read(plain, "disk") == OTHER
 
 
+@pytest.mark.parametrize("way", ["put", "parts"])
+def test_an_image_too_large_for_small_chunks_gets_larger_ones(store, layer, monkeypatch, way):
+    data = bytes(3 * CHUNK_SIZE)
+    monkeypatch.setattr("imgstore.manifest.digests.most_chunks", lambda _: 2)
+    if way == "put":
+        layer.writer.put("disk", io.BytesIO(data), len(data))
+    else:
+        uploaded(layer, "disk", data)
+    assert StoredManifests(store).find("disk", NO_CALL).chunk_size == 2 * CHUNK_SIZE
+    assert read(layer, "disk") == data
+
+
+def test_an_image_whose_manifest_nobody_could_read_is_taken_back(store, layer, monkeypatch):
+    monkeypatch.setattr("imgstore.layers._manifests.LIMIT", 200)
+    with pytest.raises(ManifestError, match="is not read above 200"):
+        layer.writer.put("disk", io.BytesIO(IMAGE))
+    assert keys(store) == []
+
+
 def test_a_copy_has_the_manifest_of_its_source_and_nothing_is_read_for_it(store, layer, monkeypatch):
     layer.writer.put("disk", io.BytesIO(IMAGE))
     opened = []

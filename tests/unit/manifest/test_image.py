@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from dataclasses import replace
 
@@ -11,7 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgstore.errors import ImgstoreError, ManifestError
-from imgstore.manifest import ALGORITHMS, CHUNK_LIMIT, ENTRY_LIMIT, ChunkDigests, SourceUrl
+from imgstore.manifest import (
+    ALGORITHMS,
+    CHUNK_LIMIT,
+    CHUNK_SIZE,
+    ENTRY_LIMIT,
+    LIMIT,
+    ChunkDigests,
+    SourceUrl,
+    chunk_size_for,
+    most_chunks,
+    write_metalink,
+    write_profile,
+)
 from imgstore.model import ByteRange
 from tests.unit.manifest import making
 
@@ -22,6 +35,7 @@ def made(data=DATA, chunk_size=300, algorithm="sha256", **more):
     return making.made(data, chunk_size, algorithm, **more)
 
 
+WHOLE_OF_X = {n: {"sha512": hashlib.sha512(b"x" * n).hexdigest()} for n in (1000, 2000)}
 WHOLE = {"sha256": hashlib.sha256(DATA).hexdigest(), "md5": hashlib.md5(DATA).hexdigest()}
 
 
@@ -212,3 +226,20 @@ def test_digests_of_parts_are_refused():
     for data, width in ((b"123", 2), (b"12", 0), (b"", -1)):
         with pytest.raises(ManifestError, match="no whole number of digests"):
             ChunkDigests(data, width)
+
+
+@pytest.mark.parametrize("write", [write_metalink, write_profile])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_manifest_of_a_huge_image_is_small_enough_to_be_read(algorithm, write):
+    """By what a chunk adds to a file, since the real one would take seconds."""
+    sizes = []
+    for count in (1000, 2000):
+        file = io.BytesIO()
+        write(made(b"x" * count, 1, algorithm, digests=WHOLE_OF_X[count]), file)
+        sizes.append(len(file.getvalue()))
+    each = (sizes[1] - sizes[0]) / 1000
+    assert sizes[0] + each * most_chunks(algorithm) <= LIMIT
+    most = most_chunks(algorithm) * CHUNK_SIZE
+    assert [chunk_size_for(size, algorithm) for size in (None, 0, most, most + 1, 2 * most + 1)] == [
+        CHUNK_SIZE * factor for factor in (1, 1, 1, 2, 4)
+    ]
