@@ -6,24 +6,28 @@ import contextlib
 import io
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
 from imgstore.cli.command import Command
 from imgstore.cli.configured import needed
-from imgstore.cli.location import Location
+from imgstore.cli.location import Location, same_file
 from imgstore.cli.meter import MODES, json_events, shown
 from imgstore.cli.options import FILE, LOCATION, POSITIVE_SIZE, json_option, layer_settings, source_options
 from imgstore.cli.output import Terminal, table
 from imgstore.cli.source import Source, opened
+from imgstore.cli.target import admit
 from imgstore.errors import ConfigError, ManifestError, NotFoundError
+from imgstore.model import Call
 from imgstore.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from imgstore.manifest import Manifest
+
+_ITSELF: Final = "is the image itself; a manifest is a file of its own"
 
 
 @click.command(
@@ -58,7 +62,12 @@ if TYPE_CHECKING:
     default="sha256",
     help="The digest of each chunk. [default: sha256]",
 )
-@click.option("--chunk-size", type=POSITIVE_SIZE, metavar="SIZE", help="Bytes of a chunk. [default: 4MiB]")
+@click.option(
+    "--chunk-size",
+    type=POSITIVE_SIZE,
+    metavar="SIZE",
+    help="Bytes of a chunk. [default: 4MiB, more above 2 TiB]",
+)
 @click.option(
     "--url", "urls", multiple=True, metavar="URL", help="Where a copy is; the best first. May be repeated."
 )
@@ -80,10 +89,12 @@ def digest(terminal: Terminal, /, source: Location, output: Location | None, **g
 
     report = Report()
     locations = [source] if output is None else [source, output]
-    _check(output)
+    _check(source, output, given)
+    sources = _sources(given["urls"])
     with (
         needed(locations, terminal, layer_settings(given)) as stores,
         opened(source, given, terminal, stores, json_events(given["progress"], terminal, report)) as origin,
+        _taken(output, stores, origin.call, overwrite=given["force"]) as write,
         shown(report, terminal, given["progress"], origin.name),
         _bare(origin).open() as stream,
     ):
@@ -92,18 +103,17 @@ def digest(terminal: Terminal, /, source: Location, output: Location | None, **g
                 f"{source.shown} tells no size, which a manifest needs; copy it to a file first"
             )
         inside = output is not None and output.kind == "store" and output.store == source.store
-        options = {"chunk_size": given["chunk_size"]} if given["chunk_size"] else {}
+        _check_count(stream.range.stop, given)
         manifest = digested(
             stream,
             report=report,
             algorithm=given["chunk_algorithm"],
+            chunk_size=given["chunk_size"],
             whole=given["algorithms"] or ("sha256",),
             version=stream.info.version if inside else None,
-            sources=_sources(given["urls"]),
-            **options,
+            sources=sources,
         )
-        if output is not None:
-            _write(manifest, output, stores, overwrite=given["force"])
+        write(manifest)
     if given["profile"]:
         _add_to_profile(manifest, given["profile"])
     _tell(terminal, source, manifest, as_json=given["as_json"])
@@ -118,33 +128,106 @@ def _bare(origin: Source) -> Source:
     return replace(origin, store=unproven(origin.store)[0])
 
 
-def _check(output: Location | None) -> None:
+def _check(source: Location, output: Location | None, given: dict[str, Any]) -> None:
+    """Refuses, before anything is read, what cannot be meant. Raises: ConfigError, ManifestError."""
+    from imgstore.manifest import CHUNK_LIMIT
+
     if output is not None and output.kind not in {"path", "store"}:
         raise ConfigError(f"{output.shown}: a manifest is written to a path or STORE:KEY")
+    if given["chunk_size"] is not None and given["chunk_size"] > CHUNK_LIMIT:
+        raise ConfigError(f"--chunk-size is {given['chunk_size']}; 1 to {CHUNK_LIMIT} bytes would do")
+    if output == source:
+        raise ConfigError(f"{source.shown} {_ITSELF}")
+    paths = [given["profile"], output.text if output is not None and output.kind == "path" else None]
+    for path in filter(None, paths):
+        if source.kind == "path" and same_file(source.text, path):
+            raise ConfigError(f"{path} {_ITSELF}")
+    if given["profile"]:
+        _rehearse(given["profile"])
+
+
+def _check_count(size: int, given: dict[str, Any]) -> None:
+    """Refuses chunks of which there would be too many. Raises: ConfigError."""
+    from imgstore.manifest import most_chunks
+
+    most = most_chunks(given["chunk_algorithm"])
+    if given["chunk_size"] is not None and size > most * given["chunk_size"]:
+        count = -(-size // given["chunk_size"])
+        raise ConfigError(
+            f"--chunk-size: a manifest of {count} chunks could not be read; {-(-size // most)} bytes would do"
+        )
 
 
 def _sources(urls: tuple[str, ...]) -> list[Any]:
     from imgstore.manifest import SourceUrl
 
-    return [SourceUrl(url, priority) for priority, url in enumerate(urls, 1)]
+    try:
+        return [SourceUrl(url, priority) for priority, url in enumerate(urls, 1)]
+    except ManifestError as exc:
+        raise ConfigError(f"--url: {exc}") from exc
 
 
-def _write(manifest: Manifest, output: Location, stores: Mapping[str, Store], *, overwrite: bool) -> None:
-    from imgstore.manifest import write_metalink
+@contextlib.contextmanager
+def _taken(
+    output: Location | None, stores: Mapping[str, Store], call: Call, *, overwrite: bool
+) -> Iterator[Callable[[Manifest], None]]:
+    """Gives what takes the manifest; a place that cannot is refused before the image is read."""
     from imgstore.publish import PendingFile
+
+    if output is None:
+        yield lambda _: None
+    elif output.kind == "path":
+        with PendingFile(output.text, overwrite=overwrite) as target:
+
+            def publish(manifest: Manifest) -> None:
+                target.write(data := _metalink(manifest))
+                target.publish(len(data))
+
+            yield publish
+    else:
+        writer = stores[output.store].writer
+        if writer is None:
+            raise ConfigError(f"the store {output.store} is only read; write the manifest to a path")
+        admit(stores[output.store], output, call, overwrite=overwrite)
+
+        def put(manifest: Manifest) -> None:
+            data = _metalink(manifest)
+            writer.put(output.key, io.BytesIO(data), len(data), overwrite=overwrite)
+
+        yield put
+
+
+def _metalink(manifest: Manifest) -> bytes:
+    from imgstore.manifest import write_metalink
 
     file = io.BytesIO()
     write_metalink(manifest, file)
-    data = file.getvalue()
-    if output.kind == "path":
-        with PendingFile(output.text, overwrite=overwrite) as target:
-            target.write(data)
-            target.publish(len(data))
-        return
-    writer = stores[output.store].writer
-    if writer is None:
-        raise ConfigError(f"the store {output.store} is only read; write the manifest to a path")
-    writer.put(output.key, io.BytesIO(data), len(data), overwrite=overwrite)
+    return file.getvalue()
+
+
+def _rehearse(path: str) -> None:
+    """Finds out whether a manifest fits into the profile. Raises: ConfigError; ManifestError."""
+    from imgstore.manifest import CHUNK_SIZE, ChunkDigests, Manifest, write_profile
+
+    nothing = Manifest(0, CHUNK_SIZE, "sha256", ChunkDigests(b"", 32))
+    try:
+        with _profile(path) as old:
+            write_profile(nothing, io.BytesIO(), profile=old)
+    except ManifestError as exc:
+        raise ManifestError(f"{path}: {exc}") from exc
+
+
+@contextlib.contextmanager
+def _profile(path: str) -> Iterator[BinaryIO | None]:
+    """Gives the profile that is there, None where there is none. Raises: ConfigError."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except FileNotFoundError:
+            file = None
+        except IsADirectoryError:
+            raise ConfigError(f"{path} is a folder; name the profile in it") from None
+        yield file
 
 
 def _add_to_profile(manifest: Manifest, path: str) -> None:
@@ -152,13 +235,7 @@ def _add_to_profile(manifest: Manifest, path: str) -> None:
     from imgstore.manifest import write_profile
     from imgstore.publish import PendingFile
 
-    with contextlib.ExitStack() as stack:
-        try:
-            old = stack.enter_context(open(path, "rb"))
-        except FileNotFoundError:
-            old = None
-        except IsADirectoryError:
-            raise ConfigError(f"{path} is a folder; name the profile in it") from None
+    with _profile(path) as old:
         new = io.BytesIO()
         write_profile(manifest, new, profile=old)
         mode = None if old is None else os.fstat(old.fileno()).st_mode & 0o777

@@ -14,7 +14,7 @@ from imgstore.manifest import read
 from imgstore.testing.server import Flip, ScriptedServer
 from imgstore.transfer.progress import Report
 from imgstore.transfer.verify import repair, sample, verify
-from tests.faults.cli import IMAGE, PATH, run_here
+from tests.faults.cli import IMAGE, PATH, configure, run_here
 from tests.faults.mounts import small_disk
 
 N = len(IMAGE)
@@ -73,6 +73,52 @@ def test_a_manifest_is_written_and_replaced_only_when_asked(imgstore, folder, ma
     assert imgstore("digest", "a.img", "-o", "a.meta4", "--force", "--url", "https://h/a.img").status == 0
     with open(manifest, "rb") as file:
         assert [source.url for source in read(file).sources] == ["https://h/a.img"]
+
+
+@pytest.mark.parametrize("way", [["-o"], ["--profile"]])
+@pytest.mark.parametrize("alias", ["a.img", "./a.img", "hard.img"])
+def test_a_manifest_never_takes_the_place_of_its_image(imgstore, folder, way, alias):
+    os.link("a.img", "hard.img")
+    ran = imgstore("digest", "a.img", *way, alias, "--force")
+    assert (ran.status, ran.line) == (2, f"{alias} is the image itself; a manifest is a file of its own")
+    assert (folder / "a.img").read_bytes() == IMAGE
+
+
+def test_a_manifest_never_takes_the_place_of_its_image_in_a_store(imgstore, folder):
+    imgstore("cp", "a.img", "local:a.img")
+    ran = imgstore("digest", "local:a.img", "-o", "local:a.img", "--force")
+    assert (ran.status, ran.line) == (2, "local:a.img is the image itself; a manifest is a file of its own")
+    assert imgstore("cat", "local:a.img").out == IMAGE
+
+
+@pytest.mark.parametrize(
+    "argv, status, said",
+    [
+        (["-o", "a.meta4"], 10, "a.meta4 exists already; --force replaces it"),
+        (["-o", "none/a.meta4"], 2, "there is no folder none"),
+        (["-o", "local:a.meta4"], 10, "local:a.meta4 exists already; --force replaces it"),
+        (["-o", "web:a.meta4"], 2, "the store web is only read; write the manifest to a path"),
+        (["--profile", "other.img"], 4, "other.img: YAML, line 1: the profile is not UTF-8"),
+        (["--chunk-size", "300M"], 2, "--chunk-size is 314572800"),
+        (["--url", "h/a.img"], 2, "'h/a.img' is no URL"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_image_is_read(
+    imgstore, folder, manifest, server, monkeypatch, argv, status, said
+):
+    imgstore("cp", "a.meta4", "local:a.meta4")
+    (folder / "other.img").write_bytes(IMAGE)
+    if argv[1].startswith("web:"):
+        configure(monkeypatch, folder / "conf", f"""
+            [imgstore]
+            enabled_stores = web:http
+            [store_web]
+            url = {server.url('/')}
+        """)  # fmt: skip
+    ran = imgstore("digest", server.url(PATH), *argv)
+    assert ran.status == status, ran.err
+    assert said in ran.line
+    assert [each.method for each in server.log.exchanges(PATH) if each.method == "GET"] == []
 
 
 def test_a_profile_gains_the_manifest_and_keeps_the_rest(imgstore, folder):
@@ -247,6 +293,7 @@ def test_a_copy_of_what_is_damaged_leaves_nothing(imgstore, folder, manifest):
         (["digest", "a.img", "--algorithm", "crc"], 2, "no digest is called 'crc'"),
         (["digest", "a.img", "-o", "-"], 2, "a manifest is written to a path or STORE:KEY"),
         (["digest", "-"], 2, "tells no size"),
+        (["digest", "a.img", "--chunk-size", "5"], 2, "a manifest of 838865 chunks could not be read"),
         (["digest", "missing.img"], 3, "no file missing.img"),
     ],
 )
