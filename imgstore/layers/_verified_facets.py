@@ -30,6 +30,10 @@ class VerifiedExtents:
     """Tells as a hole only what the manifest says is zeros; what else the store calls one has to be read."""
 
     def __init__(self, inner: Extents, find: Callable[[str, Call], Manifest | None]) -> None:
+        """Takes what gives the manifest of an image, after it was held against the image as it is.
+
+        Nobody else may do that: what is one hole, or empty, is copied without a byte of it being read.
+        """
         self._inner = inner
         self._find = find
 
@@ -54,7 +58,7 @@ def proven_zeros(extent: Extent, manifest: Manifest) -> Iterator[Extent]:
     """Divides a hole into what its chunks prove and what they do not."""
     start, stop = extent.range.start, extent.range.stop or 0
     if stop > manifest.size:
-        yield extent  # of another image: the read tells
+        yield Extent(extent.range, "data")  # replaced just now: the read tells
         return
     numbers = manifest.covering(start, stop)
     for zeros, group in groupby(numbers, key=functools.partial(_is_zeros, manifest)):

@@ -9,7 +9,7 @@ from typing import Protocol
 from imgstore.errors import ManifestError, RangeNotSatisfiableError, VersionChangedError
 from imgstore.layers import _verified_facets as facets
 from imgstore.layers import _verified_writes as writes
-from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk
+from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk, difference
 from imgstore.layers._repairs import Repairs
 from imgstore.layers.base import Layer
 from imgstore.manifest import Manifest
@@ -81,7 +81,7 @@ class VerifyLayer(Layer):
         self.repairs = Repairs()
         self._observe = observe
         self._kept: VerifiedChunk | None = None
-        self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._find)
+        self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._current)
         following = writes.Following(inner, manifests, makes=makes, suffix=hide)
         self.writer = inner.writer and writes.VerifiedWriter(inner.writer, following, self._check_version)
         self.uploader = inner.uploader and writes.VerifiedUploader(inner.uploader, following)
@@ -143,6 +143,25 @@ class VerifyLayer(Layer):
             self.inner.stat(key, call=call)
             raise ManifestError(f"there is no manifest of {key!r}, and the store's 'verify' requires one")
         return manifest
+
+    def _current(self, key: str, call: Call) -> Manifest | None:
+        """As `_find`, for who may read no byte of the image: the manifest is held against it as it is now.
+
+        Raises: as `_find`; ManifestError for a stale one where there must be one.
+        """
+        stale = None
+        for _ in range(2):  # as in `_open`
+            manifest = self._find(key, call)
+            if manifest is None:
+                break
+            stale = difference(manifest, self.inner.stat(key, call=call))
+            if stale is None:
+                return manifest
+            if not self.manifests.forget(key):
+                break
+        if stale is not None:
+            self._give_up(key, stale)
+        return None
 
     def _from_memory(self, key: str, start: int, stop: int | None, version: Version) -> Opened | None:
         """Gives a range of the chunk verified last, if a version tells that it is still the same."""

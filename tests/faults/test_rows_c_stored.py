@@ -9,7 +9,7 @@ import pytest
 
 from imgstore.backends.filesystem import FilesystemStore
 from imgstore.backends.memory import MemoryStore
-from imgstore.errors import DigestMismatchError, NotFoundError
+from imgstore.errors import DigestMismatchError, ManifestError, NotFoundError
 from imgstore.publish import PendingFile
 from imgstore.stack import proven
 from imgstore.testing import server as wire
@@ -194,6 +194,16 @@ def test_c12_a_hole_where_there_was_data_is_never_read_as_zeros(tmp_path, number
             assert raised.value.chunks == (number,)
         kinds = {extent.kind for extent in layer.extents.extents("disk")}
         assert kinds == {"data"}, "the file's own map would have it passed over"
+
+
+@pytest.mark.parametrize("size", [0, CHUNK, N + CHUNK], ids=["empty", "cut off", "longer"])
+def test_c12_an_image_of_which_only_a_hole_is_left_is_never_copied(tmp_path, size):
+    with open(tmp_path / "disk", "wb") as file:
+        file.truncate(size)
+    with FilesystemStore(data_dir=tmp_path) as store:
+        layer = proven(store, manifest_of(bytes(CHUNK) + IMAGE[CHUNK:], CHUNK))
+        with pytest.raises(ManifestError, match=f"the store's {size}"):
+            open_source(layer, "disk")
 
 
 @both

@@ -309,6 +309,42 @@ def test_holes_are_believed_where_the_manifest_proves_them():
     assert [each.kind for each in unproven.extents.extents(KEY)] == ["data", "hole"]
 
 
+class OneHole:
+    """Tells of an image that it is one hole, as long as the store says."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def extents(self, key, *, start=0, stop=None, version=None, call=None):
+        if size := self._store.stat(key).size:
+            yield Extent(ByteRange(start, size if stop is None else stop), "hole")
+
+
+@pytest.mark.parametrize("size", [0, 4 * CHUNK, 20 * CHUNK], ids=["empty", "cut off", "longer"])
+@pytest.mark.parametrize("stop", [None, 2 * CHUNK])
+def test_a_map_without_data_is_held_against_the_manifest_too(size, stop, caplog):
+    """Of such an image no byte is read, which is where else another one is found."""
+    store = Bent()
+    store.writer.put(KEY, io.BytesIO(bytes(size)))
+    store.extents = OneHole(store)
+    manifest = manifest_of(bytes(4 * CHUNK) + b"data" * CHUNK, CHUNK)
+    with pytest.raises(ManifestError, match="of another image"):
+        [*layered(store, manifest=manifest).extents.extents(KEY, stop=stop)]
+    lenient = VerifyLayer(store, Given({KEY: manifest}))
+    assert [*lenient.extents.extents(KEY)] == [*store.extents.extents(KEY)]
+    assert "is read unverified" in caplog.text
+
+
+def test_a_map_is_held_against_the_manifest_that_is_there_now():
+    store = Bent()
+    store.writer.put(KEY, io.BytesIO(bytes(4 * CHUNK)))
+    store.extents = OneHole(store)
+    manifests = Remembering({KEY: manifest_of(bytes(3 * CHUNK), CHUNK), "old": True})
+    manifests.fresh = manifest_of(bytes(4 * CHUNK), CHUNK)
+    layer = VerifyLayer(store, manifests, required=True)
+    assert [each.kind for each in layer.extents.extents(KEY)] == ["hole"]
+
+
 # The store stalls in the middle of the first chunk: one chunk, hashed here, or several, hashed beside.
 @pytest.mark.parametrize("chunk", [len(IMAGE), 2 * STALLED_AT])
 def test_a_cancel_ends_a_read_that_waits(store, chunk):
