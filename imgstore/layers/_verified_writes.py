@@ -205,17 +205,26 @@ class VerifiedUploader:
 
 
 class VerifiedCopier:
-    """Gives the copy the manifest of its source, if that is surely of what was copied."""
+    """Gives the copy the manifest of its source, unless that is surely not of what was copied.
 
-    def __init__(self, inner: Copier, following: Following) -> None:
+    So what the source's manifest refuses, that of the copy does. What could not be read is not copied.
+    """
+
+    def __init__(
+        self, inner: Copier, following: Following, check: Callable[[str, Call], object] | None
+    ) -> None:
+        """Takes what raises where the layer would read no byte of an image, if it refuses any."""
         self._inner = inner
         self._following = following
+        self._check = check
 
     def copy(
         self, source_key: str, target_key: str, *, overwrite: bool = False, call: Call = NO_CALL
     ) -> ObjectInfo:
         following = self._following
         following.makes(target_key)
+        if self._check is not None:
+            self._check(source_key, call)
         manifest = None if following.is_manifest(target_key) else following.found(source_key, call)
         info = self._inner.copy(source_key, target_key, overwrite=overwrite, call=call)
         if manifest is not None and manifest.size == info.size and self._is_of(source_key, manifest, call):
@@ -226,12 +235,11 @@ class VerifiedCopier:
         return info
 
     def _is_of(self, key: str, manifest: Manifest, call: Call) -> bool:
-        """Whether the source is still the version that the manifest names; one that names none may be old."""
+        """Whether the source is still the version that the manifest names, if it names one."""
+        if manifest.version is None:
+            return True
         try:
-            return (
-                manifest.version is not None
-                and self._following.store.stat(key, call=call).version == manifest.version
-            )
+            return self._following.store.stat(key, call=call).version == manifest.version
         except ImgstoreError:
             return False
 

@@ -85,7 +85,9 @@ class VerifyLayer(Layer):
         following = writes.Following(inner, manifests, makes=makes, suffix=hide)
         self.writer = inner.writer and writes.VerifiedWriter(inner.writer, following, self._check_version)
         self.uploader = inner.uploader and writes.VerifiedUploader(inner.uploader, following)
-        self.copier = inner.copier and writes.VerifiedCopier(inner.copier, following)
+        self.copier = inner.copier and writes.VerifiedCopier(
+            inner.copier, following, self._current if required else None
+        )
         if hide and inner.lister is not None:
             self.lister = facets.VerifiedLister(inner.lister, hide)
 
