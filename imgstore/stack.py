@@ -175,9 +175,10 @@ def verified(
 ) -> Store:
     """Gives `store` with what `settings` say of verifying; `manifests` is where those of its images are.
 
-    Without it they are beside their images, and not listed. It stays the caller's to close.
+    Without it they are beside their images, and not listed. It stays the caller's to close. Who names one has
+    manifests there, which go with their images, whatever the settings say.
     """
-    if settings.verify == "off" and not settings.makes_manifests:
+    if settings.verify == "off" and not settings.makes_manifests and manifests is None:
         return store
     # a fifth of what `imgstore --help` may take, for those who verify
     from imgstore.layers._manifests import SUFFIX, StoredManifests

@@ -149,6 +149,10 @@ def _copy(
         if inside:
             check_idle(given, f"a copy inside the store {target.store}, which moves no bytes through here")
         admit(store, target, origin.call, overwrite=given["force"])
+        if given["force"]:
+            from imgstore.stack import followed
+
+            store = followed(store)  # the manifest of what is replaced goes, too
         stack.enter_context(shown(report, terminal, mode, origin.name))
         if inside:
             _copy_inside(store, origin, target.key, report, overwrite=given["force"])

@@ -8,6 +8,7 @@ which names another version (docs/decisions/0019-uploads.md).
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
@@ -24,6 +25,8 @@ from imgstore.hashing import Hasher
 from imgstore.manifest import ALGORITHMS, ChunkDigests, Manifest, chunk_size_for
 from imgstore.model import NO_CALL, Call, ObjectInfo, Part
 from imgstore.store import Copier, Source, Store, Upload, Uploader, Writer
+
+LOG = logging.getLogger(__name__)
 
 _ALGORITHM: Final = "sha256"
 # Seconds for taking back an image whose manifest could not be stored, though the caller's own may be over.
@@ -80,9 +83,25 @@ class Following:
             return None
 
     def removed(self, key: str, call: Call) -> None:
-        """Removes the manifest of an image that goes, or is another now. Raises: as `Writer.delete`."""
+        """Removes the manifest of an image that goes. Raises: as `Writer.delete`."""
         if not self.is_manifest(key):
             self.manifests.remove(key, call)
+
+    def outdated(self, key: str, call: Call) -> None:
+        """Removes what is left of the manifest of an image that has just been replaced.
+
+        Who may store and not remove leaves it: it names another version, or its chunks refuse the new image.
+        Raises: as `removed`.
+        """
+        try:
+            self.removed(key, call)
+        except PermissionDeniedError as exc:
+            LOG.warning(
+                "store %s: a manifest that %r had before, if there is one, could not be removed: %s",
+                self.store.store_id,
+                key,
+                exc,
+            )
 
     def stored(self, info: ObjectInfo, call: Call) -> None:
         """Follows an image that was stored without its bytes passing here, in one piece and in order.
@@ -90,7 +109,7 @@ class Following:
         Its manifest is made of what the store gives. Raises: as `Store.get`, `StoredManifests.keep`.
         """
         if not self.makes(info.key):
-            self.removed(info.key, call)
+            self.outdated(info.key, call)
             return
         with (
             self.store.get(info.key, version=info.version, call=call) as stream,
@@ -132,7 +151,7 @@ class VerifiedWriter:
         following = self._following
         if not following.makes(key):
             info = self._inner.put(key, source, size, overwrite=overwrite, digests=digests, call=call)
-            following.removed(key, call)
+            following.outdated(key, call)
             return info
         with contextlib.closing(_hashed(source, size)) as hashed:
             info = self._inner.put(key, hashed, size, overwrite=overwrite, digests=digests, call=call)

@@ -82,6 +82,21 @@ def test_a_manifest_in_the_store_for_them(imgstore, folder):
     assert imgstore("verify", "kept:disk", "--sample", 1).status == 0
 
 
+@pytest.mark.parametrize("store, beside", [("kept", "notes"), ("disks", "disks")])
+def test_the_manifest_of_what_is_replaced_or_removed_goes_too(imgstore, folder, store, beside):
+    """Else `verify` would call the new image damaged, by what the old one was."""
+    (folder / "b.img").write_bytes(IMAGE[::-1])
+    (folder / store / "inside").write_bytes(IMAGE[::-1])
+    for source in ("b.img", f"{store}:inside"):
+        assert imgstore("cp", "--store-manifest", "--force", "a.img", f"{store}:disk").status == 0
+        assert "disk.meta4" in os.listdir(beside)
+        assert imgstore("cp", "--force", source, f"{store}:disk").status == 0
+        assert "disk.meta4" not in os.listdir(beside)
+    imgstore("cp", "--store-manifest", "a.img", f"{store}:other")
+    assert imgstore("rm", f"{store}:other").status == 0
+    assert "other.meta4" not in os.listdir(beside)
+
+
 def test_where_manifests_are_required_one_is_stored_unasked(imgstore, folder):
     assert imgstore("cp", "a.img", "strict:disk").status == 0
     assert imgstore("cp", "strict:disk", "strict:copy").status == 0

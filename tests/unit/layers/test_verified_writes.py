@@ -17,6 +17,7 @@ from imgstore.errors import (
     InUseError,
     ManifestError,
     NotFoundError,
+    PermissionDeniedError,
     StorageIOError,
     UnsafeLocationError,
     UnsupportedError,
@@ -235,6 +236,24 @@ def test_a_copy_has_the_manifest_of_its_source_and_nothing_is_read_for_it(store,
     kept = StoredManifests(store).find("copy", NO_CALL)
     assert (kept.key, kept.version) == ("copy", info.version)
     assert read(layer, "copy") == IMAGE
+
+
+def test_a_manifest_that_may_not_be_removed_stays_beside_what_was_stored(store, layer, monkeypatch, caplog):
+    """The image is stored, and the manifest of the one before refuses it."""
+    layer.writer.put("disk", io.BytesIO(OTHER))
+
+    def refuse(key, **options):
+        raise PermissionDeniedError("not yours")
+
+    monkeypatch.setattr(store.writer, "delete", refuse)
+    lenient = VerifyLayer(store, StoredManifests(store), hide=SUFFIX)
+    info = lenient.writer.put("disk", io.BytesIO(IMAGE), overwrite=True)
+    assert (info.size, read(lenient, "disk")) == (len(IMAGE), IMAGE)
+    assert "that 'disk' had before, if there is one, could not be removed: not yours" in caplog.text
+    with pytest.raises(ManifestError, match="of another image"):
+        read(layer_of(store), "disk")
+    with pytest.raises(PermissionDeniedError):
+        lenient.writer.delete("disk")
 
 
 def with_fault(store, layer, fault):
