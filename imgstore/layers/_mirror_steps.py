@@ -39,10 +39,7 @@ class Way:
                 stream.read()
                 told, proof = self._legs.described(number, self._key, stream.info, self._legs.proof(stream))
             self._compare(self._legs.names[number], told)
-            by = {"chunks": "proven by its manifest", "digest": "proven by its digest", None: "not proven"}[
-                proof
-            ]
-            return f"{told.size} bytes, {by}: version {told.version}"
+            return f"{told.size} bytes, {_BY[proof]}: version {told.version}"
 
         return run
 
