@@ -13,7 +13,7 @@ from imgstore.cli.command import Command
 from imgstore.cli.configured import needed
 from imgstore.cli.location import Location
 from imgstore.cli.meter import MODES, json_events, shown
-from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, source_options
+from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, name_option, source_options
 from imgstore.cli.output import Terminal
 from imgstore.cli.source import Source, check_idle
 from imgstore.cli.sources import joined, name_of
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Prove each chunk by this manifest before it is written, and fetch bad ones again.",
 )
+@name_option
 @click.option(
     "--store-manifest", is_flag=True, help="Have the manifest of the image stored with it, as KEY.meta4."
 )
@@ -95,7 +96,7 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
         terminal.json = report.as_dict
     try:
         with needed([*sources, target], terminal, layer_settings(given)) as stores:
-            manifest = _manifest(sources, given["manifest"]) if given["manifest"] else None
+            manifest = _manifest(sources, given)
             name = name_of(sources, manifest)
             target = completed(sources, target, name)
             check(sources, target, name, given, terminal)
@@ -111,13 +112,17 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
         terminal.print_json(report.as_dict())
 
 
-def _manifest(sources: Iterable[Location], path: str) -> Manifest:
-    """Reads what is to prove the sources. Raises: ConfigError for a source that has no ranges."""
+def _manifest(sources: Iterable[Location], given: dict[str, Any]) -> Manifest | None:
+    """Reads what is to prove the sources, if anything is. Raises: ConfigError where it cannot."""
     from imgstore.cli.digest import read_manifest
 
+    if not given["manifest"]:
+        if given["name"]:
+            raise ConfigError("--name goes with --manifest, and is that of an image in it")
+        return None
     if any(source.kind == "standard" for source in sources):
         raise ConfigError("a bad chunk cannot be fetched again from standard input; give the image a path")
-    return read_manifest(path)
+    return read_manifest(given["manifest"], name=given["name"])
 
 
 def _copy(

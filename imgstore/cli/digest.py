@@ -14,7 +14,15 @@ from imgstore.cli.command import Command
 from imgstore.cli.configured import needed
 from imgstore.cli.location import Location, same_file
 from imgstore.cli.meter import MODES, json_events, shown
-from imgstore.cli.options import FILE, LOCATION, POSITIVE_SIZE, json_option, layer_settings, source_options
+from imgstore.cli.options import (
+    FILE,
+    LOCATION,
+    POSITIVE_SIZE,
+    json_option,
+    layer_settings,
+    name_option,
+    source_options,
+)
 from imgstore.cli.output import Terminal, table
 from imgstore.cli.source import Source, opened
 from imgstore.cli.target import admit
@@ -48,6 +56,7 @@ _ITSELF: Final = "is the image itself; a manifest is a file of its own"
     help="Write the manifest (Metalink 4) to a path or STORE:KEY.",
 )
 @click.option("--profile", type=FILE, metavar="FILE", help="Add the manifest to this YAML image profile.")
+@name_option
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option(
     "--algorithm",
@@ -115,7 +124,7 @@ def digest(terminal: Terminal, /, source: Location, output: Location | None, **g
         )
         write(manifest)
     if given["profile"]:
-        _add_to_profile(manifest, given["profile"])
+        _add_to_profile(manifest, given["profile"], given["name"])
     _tell(terminal, source, manifest, as_json=given["as_json"])
 
 
@@ -143,7 +152,9 @@ def _check(source: Location, output: Location | None, given: dict[str, Any]) -> 
         if source.kind == "path" and same_file(source.text, path):
             raise ConfigError(f"{path} {_ITSELF}")
     if given["profile"]:
-        _rehearse(given["profile"])
+        _rehearse(given["profile"], given["name"])
+    elif given["name"]:
+        raise ConfigError("--name goes with --profile, and is that of an image in it")
 
 
 def _check_count(size: int, given: dict[str, Any]) -> None:
@@ -205,14 +216,14 @@ def _metalink(manifest: Manifest) -> bytes:
     return file.getvalue()
 
 
-def _rehearse(path: str) -> None:
+def _rehearse(path: str, name: str | None) -> None:
     """Finds out whether a manifest fits into the profile. Raises: ConfigError; ManifestError."""
     from imgstore.manifest import CHUNK_SIZE, ChunkDigests, Manifest, write_profile
 
     nothing = Manifest(0, CHUNK_SIZE, "sha256", ChunkDigests(b"", 32))
     try:
         with _profile(path) as old:
-            write_profile(nothing, io.BytesIO(), profile=old)
+            write_profile(nothing, io.BytesIO(), profile=old, name=name)
     except ManifestError as exc:
         raise ManifestError(f"{path}: {exc}") from exc
 
@@ -230,14 +241,14 @@ def _profile(path: str) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _add_to_profile(manifest: Manifest, path: str) -> None:
+def _add_to_profile(manifest: Manifest, path: str, name: str | None) -> None:
     """Writes the profile anew with the manifest in it, all else as it was; a new one where there is none."""
     from imgstore.manifest import write_profile
     from imgstore.publish import PendingFile
 
     with _profile(path) as old:
         new = io.BytesIO()
-        write_profile(manifest, new, profile=old)
+        write_profile(manifest, new, profile=old, name=name)
         mode = None if old is None else os.fstat(old.fileno()).st_mode & 0o777
         with PendingFile(path, overwrite=True, mode=mode) as target:
             target.write(new.getvalue())
@@ -263,13 +274,15 @@ def _tell(terminal: Terminal, source: Location, manifest: Manifest, *, as_json: 
     terminal.print(table([*rows, ("chunks", chunks), ("pin", manifest.pin)]))
 
 
-def read_manifest(path: str, *, pin: str | None = None, weak: bool = False) -> Manifest:
+def read_manifest(
+    path: str, *, name: str | None = None, pin: str | None = None, weak: bool = False
+) -> Manifest:
     """Reads a manifest from a file. Raises: NotFoundError, ManifestError naming the file; OSError."""
     from imgstore.manifest import ALGORITHMS, STRONG, read
 
     try:
         with open(path, "rb") as file:
-            return read(file, allow=ALGORITHMS if weak else STRONG, pin=pin)
+            return read(file, allow=ALGORITHMS if weak else STRONG, pin=pin, name=name)
     except FileNotFoundError:
         raise NotFoundError(f"there is no manifest {path}") from None
     except ManifestError as exc:

@@ -146,6 +146,11 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on standard output.")
 
 
+name_option = click.option(
+    "--name", metavar="NAME", help="Which image, of a manifest or a profile that has several."
+)
+
+
 def _file(name: str, told: str) -> Callable[[F], F]:
     return click.option(name, type=FILE, metavar="FILE", help=told)
 

@@ -17,6 +17,7 @@ from imgstore.cli.options import (
     URL_OPTIONS,
     json_option,
     layer_settings,
+    name_option,
     source_options,
 )
 from imgstore.cli.output import Terminal
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="What imgstore digest -o wrote. [default: the one stored with SRC, SRC.meta4]",
 )
+@name_option
 @click.option("--pin", metavar="PIN", help="The manifest has to be this one: sha256: and 64 digits.")
 @click.option("--allow-weak", is_flag=True, help="Take MD5 or SHA-1 of chunks, too: against accidents alone.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Look at N chunks drawn at random.")
@@ -79,7 +81,9 @@ def verify(terminal: Terminal, /, source: Location, repair_from: Location | None
     _check(source, repair_from, given)
     manifest = None
     if given["manifest"]:
-        manifest = read_manifest(given["manifest"], pin=given["pin"], weak=given["allow_weak"])
+        manifest = read_manifest(
+            given["manifest"], name=given["name"], pin=given["pin"], weak=given["allow_weak"]
+        )
     locations = [source] if repair_from is None else [source, repair_from]
     report = Report()
     # So that a store that neither makes nor looks at manifests knows where its own are.
@@ -113,6 +117,8 @@ def _check(source: Location, other: Location | None, given: dict[str, Any]) -> N
         raise ConfigError("standard input cannot be verified by ranges; give the image a path")
     if given["allow_weak"] and not given["manifest"]:
         raise ConfigError("--allow-weak goes with --manifest: what is stored with images has to be strong")
+    if given["name"] and not given["manifest"]:
+        raise ConfigError("--name goes with --manifest, and is that of an image in it")
     if other is None:
         return
     if source.kind != "path":

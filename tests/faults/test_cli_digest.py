@@ -133,6 +133,21 @@ def test_a_profile_gains_the_manifest_and_keeps_the_rest(imgstore, folder):
     assert imgstore("verify", "a.img", "--manifest", "profile.yaml").status == 0
 
 
+def test_one_of_several_images_in_a_profile_is_named(imgstore, folder):
+    profile = folder / "profile.yaml"
+    profile.write_text("images:\n- container_name: boot.img\n- container_name: root.img\n")
+    (folder / "root.img").write_bytes(IMAGE[::-1])
+    assert "the name of one would do" in imgstore("digest", "a.img", "--profile", profile).line
+    for source, name in (("a.img", "boot.img"), ("root.img", "root.img")):
+        assert imgstore("digest", source, "--profile", profile, "--name", name).status == 0
+    assert "the name of one" in imgstore("verify", "a.img", "--manifest", profile).line
+    for name, status in (("boot.img", 0), ("root.img", 4)):
+        assert imgstore("verify", "a.img", "--manifest", profile, "--name", name).status == status
+        copied = imgstore("cp", "--manifest", profile, "--name", name, "a.img", f"copy-of-{name}")
+        assert (copied.status, (folder / f"copy-of-{name}").exists()) == (status, not status)
+    assert "--manifest" in imgstore("cp", "a.img", "b.img", "--name", "x").line
+
+
 def test_a_manifest_in_the_store_of_its_image_names_its_version(imgstore, folder):
     assert imgstore("cp", "a.img", "local:a.img").status == 0
     assert imgstore("digest", "local:a.img", "-o", "local:a.img.meta4").status == 0
