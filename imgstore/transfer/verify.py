@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imgstore.backends.filesystem.stamp import version_of
-from imgstore.errors import DigestMismatchError, ImgstoreError, StorageIOError, VersionChangedError
+from imgstore.errors import (
+    DigestMismatchError,
+    ImgstoreError,
+    StorageIOError,
+    UnsupportedError,
+    VersionChangedError,
+)
 from imgstore.hashing import Digests, Hasher
 from imgstore.manifest import ALGORITHMS, ChunkDigests, Manifest
 from imgstore.model import NO_CALL, ByteRange, Call, ObjectInfo
@@ -49,12 +55,15 @@ def verify(store: Store, key: str, manifest: Manifest, *, report: Report, call: 
     Memory and threads: those of `Hasher`.
     """
     with open_source(store, key, call=call) as stream:
-        _check_size(stream.range.size, manifest, key)
+        if stream.range.size is not None:
+            _check_size(stream.range.size, manifest, key)
         report.total = manifest.size
         with Hasher(chunk=(manifest.algorithm, manifest.chunk_size)) as hasher:
             pump(stream, hasher, report)
-            found = hasher.finish().chunks
-    return Damage(manifest, len(manifest.chunks), differing(manifest.chunks, found), stream.info.version)
+            found = hasher.finish()
+    _check_size(found.size, manifest, key)  # of an image without a length, its end tells
+    bad = differing(manifest.chunks, found.chunks)
+    return Damage(manifest, len(manifest.chunks), bad, stream.info.version)
 
 
 def differing(wanted: ChunkDigests, found: bytes) -> tuple[int, ...]:
@@ -105,9 +114,15 @@ def sample(
 ) -> Damage:
     """Reads `count` chunks drawn at random, all of them where there are no more, and gives the bad ones.
 
-    Raises: as `verify`. Memory: one chunk.
+    Raises: as `verify`; UnsupportedError where the store tells no length. Memory: one chunk.
     """
     info = store.stat(key, call=call)
+    if info.size is None:
+        raise UnsupportedError(
+            "the store tells no length of the image: only all of it can be verified",
+            key=key,
+            store=store.store_id,
+        )
     _check_size(info.size, manifest, key)
     total = len(manifest.chunks)
     numbers = sorted(draw(range(total), min(count, total)))
@@ -186,7 +201,7 @@ def _chunk(store: Store, info: ObjectInfo, manifest: Manifest, number: int, call
         return stream.read(whole.size or 0)
 
 
-def _check_size(size: int | None, manifest: Manifest, key: str) -> None:
+def _check_size(size: int, manifest: Manifest, key: str) -> None:
     if size != manifest.size:
         raise DigestMismatchError(
             f"{key!r} has {size} bytes, its manifest {manifest.size}: it is another image, or cut off",

@@ -11,7 +11,7 @@ import pytest
 from imgstore.backends.filesystem import FilesystemStore
 from imgstore.errors import VersionChangedError
 from imgstore.manifest import read
-from imgstore.testing.server import Flip, ScriptedServer
+from imgstore.testing.server import Flip, NoLength, NoRanges, ScriptedServer
 from imgstore.transfer.progress import Report
 from imgstore.transfer.verify import repair, sample, verify
 from tests.faults.cli import IMAGE, PATH, configure, run_here
@@ -189,6 +189,18 @@ def test_an_image_of_another_size_is_another(imgstore, folder, manifest):
         ran = imgstore("verify", "b.img", "--manifest", manifest, *options)
         assert ran.status == 4
         assert f"has {N - 1} bytes, its manifest {N}" in ran.line
+
+
+@pytest.mark.parametrize("tail, status, said", [(0, 0, ""), (1, 4, "1 of the 5 chunks"), (-1, 4, "bytes")])
+def test_an_image_whose_server_tells_no_length(imgstore, manifest, server, tail, status, said):
+    data = IMAGE[:tail] if tail < 0 else IMAGE[: N - tail] + b"\0" * tail
+    server.put(PATH, data)
+    server.script(PATH, [(NoRanges(), NoLength())] * 4)
+    ran = imgstore("verify", server.url(PATH), "--manifest", manifest)
+    assert (ran.status, said in ran.err) == (status, True), ran.err
+    assert "None" not in ran.err
+    ran = imgstore("verify", server.url(PATH), "--manifest", manifest, "--sample", 1)
+    assert (ran.status, "tells no length" in ran.line) == (1, True)
 
 
 def test_a_hole_is_damage_where_there_was_data(imgstore, folder, manifest):
