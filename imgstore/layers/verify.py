@@ -81,6 +81,7 @@ class VerifyLayer(Layer):
         self.repairs = Repairs()
         self._observe = observe
         self._kept: VerifiedChunk | None = None
+        self._told = ("", "")  # the stale manifest that was warned of last
         self.extents = inner.extents and facets.VerifiedExtents(inner.extents, self._current)
         following = writes.Following(inner, manifests, makes=makes, suffix=hide)
         self.writer = inner.writer and writes.VerifiedWriter(inner.writer, following, self._check_version)
@@ -176,8 +177,15 @@ class VerifyLayer(Layer):
     def _give_up(self, key: str, stale: str) -> None:
         if self._required:
             raise ManifestError(f"the manifest of {key!r} is of another image: {stale}")
-        LOG.warning(
-            "store %s: %r is read unverified: its manifest is of another image: %s", self.store_id, key, stale
+        # Behind each hole of an image it is opened anew.
+        level = logging.WARNING if self._told != (key, stale) else logging.DEBUG
+        self._told = (key, stale)
+        LOG.log(
+            level,
+            "store %s: %r is read unverified: its manifest is of another image: %s",
+            self.store_id,
+            key,
+            stale,
         )
 
     def _check_version(self, key: str, version: str | None, call: Call) -> None:

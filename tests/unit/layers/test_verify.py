@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 
 import pytest
@@ -221,6 +222,18 @@ def test_a_stale_manifest_is_an_error_where_one_is_required(store, manifest):
 def test_a_stale_manifest_is_a_warning_where_none_is_required(store, manifest, caplog):
     assert whole(layered(store, manifest=manifest, required=False)) == IMAGE
     assert "'disk' is read unverified: its manifest is of another image" in caplog.text
+
+
+def test_a_stale_manifest_is_told_of_once(store, caplog):
+    """An image with holes is opened anew behind each of them."""
+    caplog.set_level(logging.WARNING)
+    layer = layered(store, manifest=STALE[0], required=False)
+    for offset in (0, 10, 20):
+        whole(layer, offset=offset, length=10)
+    assert caplog.text.count("is read unverified") == 1
+    store.writer.put(KEY, io.BytesIO(IMAGE[1:]), overwrite=True)
+    whole(layer)
+    assert caplog.text.count("is read unverified") == 2
 
 
 class Remembering(Given):
