@@ -28,7 +28,7 @@ def imgstore(url: str, target: str, block: int) -> Work:
     def work() -> None:
         driver, key = HttpStore.at(url)
         with build(driver) as store, PendingFile(target) as file, store.get(key) as stream:
-            copy.copy(stream, file, report=Report(), behind=True)
+            copy.copy(stream, file, report=Report())
 
     return work
 

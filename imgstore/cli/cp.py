@@ -184,7 +184,7 @@ def _download(
             out.publish(info.size)
             return
         with origin.open() as stream:
-            copy(stream, out, report=report, digest=digest, behind=target.kind == "path")
+            copy(stream, out, report=report, digest=digest)
     except KeyboardInterrupt:
         if getattr(out, "published", False):
             raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None

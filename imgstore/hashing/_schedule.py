@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from imgstore.buffer import paged
 
@@ -19,16 +19,6 @@ HOLE: Final = 16 << 20
 # What holes are hashed from, by everybody. Long enough that the GIL, which each update gives back and has to
 # get again, is no cost; never written, so that the kernel maps its one page of zeros.
 _ZEROS: Final = memoryview(bytes(1 << 20))
-
-
-class Target(Protocol):
-    """Where the bytes go as well: a file, say."""
-
-    def write(self, data: memoryview, /) -> object:
-        """Takes all of `data`."""
-
-    def skip(self, count: int, /) -> object:
-        """Takes `count` zeros."""
 
 
 @dataclass(slots=True)
@@ -62,23 +52,6 @@ class Lane:
             return
         for done in range(0, data, len(_ZEROS)):
             self.take(_ZEROS[: data - done])
-
-
-class Outlet(Lane):
-    """A lane that leads into a target, which takes holes as holes."""
-
-    __slots__ = ("skip",)
-
-    def __init__(self, target: Target) -> None:
-        super().__init__(target.write)
-        self.skip = target.skip
-
-    def step(self) -> None:
-        data = self.parts[0][1]
-        if isinstance(data, int):
-            self.skip(data)
-        else:
-            self.take(data)
 
 
 class Part(NamedTuple):

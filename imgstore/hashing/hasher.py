@@ -11,7 +11,7 @@ from typing import Final
 
 from imgstore.errors import OperationCancelledError
 from imgstore.hashing._chunks import Chunks
-from imgstore.hashing._schedule import HOLE, Lane, Outlet, Part, Schedule, Target
+from imgstore.hashing._schedule import HOLE, Lane, Part, Schedule
 from imgstore.hashing.algorithms import Hash, new
 
 PIECE: Final = 2 << 20  # as much as a copy asks of one receive: imgstore/transfer/copy.py has the measurement
@@ -66,15 +66,12 @@ class Hasher:
         threads: int | None = None,
         memory: int | None = None,
         piece: int = PIECE,
-        target: Target | None = None,
     ) -> None:
         """Takes the digests of the whole by name, and the digest and the size in bytes of the chunks, if any.
 
         `threads` is how many work beside the caller, by default as many as there are cores; with 0 the caller
         does all. `memory` is by default one chunk more than there are threads, within 16 and 256 MiB; of
-        larger chunks, fewer are hashed at once. `piece` is the most that `buffer` gives. `target` gets the
-        bytes as well, in their order, from one thread at a time: what it raises ends the work, and `finish`
-        returns when it has taken all.
+        larger chunks, fewer are hashed at once. `piece` is the most that `buffer` gives.
 
         Raises: ConfigError for a digest there is not; ValueError for a number that makes no sense.
         """
@@ -89,7 +86,6 @@ class Hasher:
         self.size = 0  # bytes taken so far
         self._whole: dict[str, Hash] = {name: new(name) for name in algorithms}
         self._lanes = [Lane(each.update) for each in self._whole.values()]
-        self._lanes += [] if target is None else [Outlet(target)]
         self._chunks = None if chunk is None else Chunks(*chunk, piece)
         self._piece = piece
         threads = len(os.sched_getaffinity(0)) if threads is None else threads

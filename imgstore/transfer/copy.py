@@ -52,21 +52,14 @@ class Digester:
     `hasher` takes the bytes. Belongs to one thread; a context manager, whose end is that of the hashing.
     """
 
-    def __init__(
-        self,
-        stream: Readable,
-        *,
-        digest: bool,
-        chunk: tuple[str, int] | None = None,
-        target: Target | None = None,
-    ) -> None:
+    def __init__(self, stream: Readable, *, digest: bool, chunk: tuple[str, int] | None = None) -> None:
         """Takes what `stream` says of itself; with `digest`, SHA-256 is computed whatever it says.
 
-        `chunk` and `target` are those of `Hasher`.
+        `chunk` is that of `Hasher`.
         """
         self.claimed = _claimed(stream)
         names = [*self.claimed, "sha256"] if digest else self.claimed
-        self.hasher = Hasher(names, chunk=chunk, memory=_MEMORY, piece=BUFFER, target=target)
+        self.hasher = Hasher(names, chunk=chunk, memory=_MEMORY, piece=BUFFER)
 
     def found(self) -> Digests:
         """Gives the digests, when all was taken."""
@@ -79,28 +72,18 @@ class Digester:
         self.hasher.close()
 
 
-def copy(
-    stream: ByteStream | SparseStream,
-    target: Target,
-    *,
-    report: Report,
-    digest: bool = False,
-    behind: bool = False,
-) -> None:
+def copy(stream: ByteStream | SparseStream, target: Target, *, report: Report, digest: bool = False) -> None:
     """Copies all of `stream` into `target` and publishes it, but only if every byte arrived.
 
     With `digest`, `report.digests` tells the SHA-256 of what was copied. What the source says of the whole
-    image's digests is checked, by its strongest algorithm, and reported. With `behind` another thread writes
-    while the next bytes are received, which are counted then: for a target that waits for nobody, such as a
-    file.
+    image's digests is checked, by its strongest algorithm, and reported.
 
     Raises: DigestMismatchError where the bytes are not those that the source names; otherwise as `ByteStream`
-    and the target do. Memory: 2 MiB; 8 MiB where digests are computed or with `behind`. Threads: at most one
-    for each digest, and that which writes.
+    and the target do. Memory: 2 MiB; 8 MiB where digests are computed. Threads: at most one for each digest.
     """
     report.total = stream.range.size
-    with Digester(stream, digest=digest, target=target if behind else None) as digester:
-        _pump(stream, None if behind else target, report, digester.hasher)
+    with Digester(stream, digest=digest) as digester:
+        _pump(stream, target, report, digester.hasher)
         size = stream.range.size
         if report.bytes != size:
             raise TruncatedError(f"{report.bytes} bytes were copied of {size}", offset=report.bytes)
@@ -121,20 +104,17 @@ def _claimed(stream: Readable) -> dict[str, str]:
     return next(({name: digests[name].lower()} for name in _ALGORITHMS if name in digests), {})
 
 
-def _pump(stream: ByteStream | SparseStream, target: Target | None, report: Report, hasher: Hasher) -> None:
-    """Has `stream` hashed and written, to `target` or by `hasher`."""
+def _pump(stream: ByteStream | SparseStream, target: Target, report: Report, hasher: Hasher) -> None:
     pass_hole = stream.hole if isinstance(stream, SparseStream) else lambda: 0
     while True:
         if count := pass_hole():
             hasher.skip(count)
-            if target is not None:
-                target.skip(count)
+            target.skip(count)
         else:
             buffer = hasher.buffer()
             count = stream.readinto(buffer)
             if not count:
                 return
             hasher.filled(count)  # first, so that it is hashed while it is written
-            if target is not None:
-                target.write(buffer[:count])
+            target.write(buffer[:count])
         report.delivered(count)

@@ -11,7 +11,7 @@ import pytest
 
 from imgstore.backends.memory import MemoryStore
 from imgstore.errors import DigestMismatchError, NoSpaceError, TruncatedError
-from imgstore.hashing import Hasher, hasher
+from imgstore.hashing import hasher
 from imgstore.model import ByteRange, ObjectInfo
 from imgstore.store import unknown
 from imgstore.stream import ByteStream, Opened
@@ -232,91 +232,3 @@ def test_a_digest_that_fails_publishes_nothing(slow):
     with pytest.raises(ZeroDivisionError):
         copy(stream(DATA), target, report=Report(), digest=True)
     assert target.published is None
-
-
-class Holed(Target):
-    def skip(self, count):
-        self.data += bytes(count)
-
-
-def pieces_of(data, size):
-    return [data[at : at + size] for at in range(0, len(data), size)]
-
-
-def test_the_next_bytes_are_received_while_these_are_written(monkeypatch):
-    monkeypatch.setattr(module, "BUFFER", 1000)
-    body = Raw(*pieces_of(DATA, 1000))
-    read_on = threading.Event()
-    receive = body.readinto
-
-    def readinto(buffer):
-        if len(body.pieces) == 2:
-            read_on.set()
-        return receive(buffer)
-
-    body.readinto = readinto
-
-    class Waits(Target):
-        def write(self, data):
-            assert read_on.wait(20), "nothing is received before this returns"
-            super().write(data)
-
-        def skip(self, count):
-            """There is none."""
-
-    target = Waits()
-    source = ByteStream(
-        Opened(body, ObjectInfo("disk.img", 5000, None), ByteRange(0, 5000)), 0, None, translate=unknown
-    )
-    copy(source, target, report=Report(), behind=True)
-    assert (target.data, target.published) == (DATA, 5000)
-
-
-@pytest.mark.parametrize("digest", [False, True])
-def test_behind_the_bytes_are_the_same_and_in_their_order(monkeypatch, digest):
-    monkeypatch.setattr(module, "BUFFER", 64)
-    target, report = Holed(), Report()
-    copy(stream(*pieces_of(DATA, 50)), target, report=report, digest=digest, behind=True)
-    assert (target.data, target.published, report.bytes) == (DATA, 5000, 5000)
-    assert report.digests == ({"sha256": hashlib.sha256(DATA).hexdigest()} if digest else {})
-
-
-@pytest.mark.parametrize("threads", [0, 2])
-def test_behind_a_hole_stays_one(threads):
-    skipped = []
-
-    class Notes(Holed):
-        def skip(self, count):
-            skipped.append(count)
-            super().skip(count)
-
-    target = Notes()
-    with Hasher(threads=threads, piece=100, target=target) as made:
-        made.update(DATA[:70])
-        made.skip(1000)
-        made.update(DATA[:70])
-        assert made.finish().whole == {}
-    assert target.data == DATA[:70] + bytes(1000) + DATA[:70]
-    assert skipped == [1000]
-
-
-def test_behind_a_full_target_ends_the_copy(monkeypatch):
-    monkeypatch.setattr(module, "BUFFER", 100)
-
-    class Full(Holed):
-        def __init__(self):
-            super().__init__(room=250)
-
-    target = Full()
-    with pytest.raises(NoSpaceError):
-        copy(stream(*pieces_of(DATA, 100)), target, report=Report(), behind=True)
-    assert (target.data, target.published) == (DATA[:200], None)
-
-
-def test_behind_a_break_publishes_nothing(monkeypatch):
-    monkeypatch.setattr(module, "BUFFER", 100)
-    target, report = Holed(), Report()
-    with pytest.raises(TruncatedError):
-        copy(stream(*pieces_of(DATA[:3000], 100), TruncatedError("cut")), target, report=report, behind=True)
-    assert (target.published, report.bytes) == (None, 3000)
-    assert DATA.startswith(target.data)
