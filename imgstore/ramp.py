@@ -1,0 +1,86 @@
+"""How many connections help: a slow start that goes on while the throughput grows. Pure: no clock inside."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# What of their full share connections that were added must bring to be kept. Two cores that are both busy
+# give four connections a tenth more than two; a server that limits each connection gives them all of it.
+SHARE: Final = 0.2
+# Seconds in which connections that were added are not judged yet: a round trip or two to connect and to ask.
+SETTLE: Final = 0.1
+# Seconds measured after that. Growth is believed soon; that there is none, with patience: nginx, for one,
+# keeps to its `limit_rate` in bursts a third of a second apart.
+SOON: Final = 0.2
+PATIENCE: Final = 1.0
+# Seconds between two trials, doubled after each in vain. A trial takes one second, so that a tenth of the
+# time at most goes into them, and less and less.
+FIRST_HOLD: Final = 10.0
+LONGEST_HOLD: Final = 160.0
+
+
+class Ramp:
+    """Says how many connections are to be open at a time, told nothing but how many bytes have come.
+
+    It begins with one and doubles while the throughput grows: twice the connections bring at least 1.2 times
+    the bytes a second, within `PATIENCE` seconds at the latest. A doubling that does not is taken back,
+    and tried again after `FIRST_HOLD` seconds, twice as long the next time, up to `LONGEST_HOLD`. Belongs to
+    one thread at a time.
+
+    >>> ramp = Ramp(8)
+    >>> [ramp.observe(second / 2, second * ramp.wanted << 20) for second in range(1, 9)]
+    [1, 2, 2, 4, 4, 8, 8, 8]
+    """
+
+    def __init__(self, most: int) -> None:
+        """At most `most` connections. Raises: ValueError below 1."""
+        if most < 1:
+            raise ValueError(f"most is {most}; there is at least one connection")
+        self.most = most
+        self.wanted = 1
+        self._fewer = 1  # connections before the last step up
+        self._needed = 0.0  # bytes a second that this step is to bring
+        self._tries = True  # whether the last step is still to be judged
+        self._hold = 0.0  # seconds from a trial in vain to the next
+        self._settled = float("-inf")  # when measuring begins at the earliest
+        self._began: tuple[float, int] | None = None  # when it began, and the bytes until then
+
+    def observe(self, now: float, total_bytes: int) -> int:
+        """Gives the connections wanted at `now` (seconds, only differences count), with `total_bytes` so far.
+
+        To be called whenever bytes have come; the time before the first of them does not count. Time in which
+        nobody wanted any is to be left out of `now`.
+        """
+        if self._began is None:
+            if not total_bytes or now < self._settled:
+                return self.wanted
+            self._began = now, total_bytes
+        seconds, count = now - self._began[0], total_bytes - self._began[1]
+        if self._tries:
+            self._judge(now, seconds, count)
+        elif self.wanted < self.most and seconds >= self._hold:
+            self._step_up(now, count / seconds)
+        return self.wanted
+
+    def _judge(self, now: float, seconds: float, count: int) -> None:
+        if seconds >= SOON and count and count >= self._needed * seconds:
+            self._hold = 0.0
+            if self.wanted < self.most:
+                self._step_up(now, count / seconds)
+            else:
+                self._tries = False
+        elif seconds >= PATIENCE and self._fewer < self.wanted:
+            self._hold = min(max(2 * self._hold, FIRST_HOLD), LONGEST_HOLD)
+            self._measure(now, self._fewer, tries=False)
+
+    def _step_up(self, now: float, rate: float) -> None:
+        """Doubles, as far as there may be more: `rate` is what the present ones bring."""
+        self._fewer, more = self.wanted, min(2 * self.wanted, self.most)
+        self._needed = rate * (1 + SHARE * (more / self._fewer - 1))
+        self._measure(now, more, tries=True)
+
+    def _measure(self, now: float, wanted: int, *, tries: bool) -> None:
+        self.wanted = wanted
+        self._tries = tries
+        self._began = None
+        self._settled = now + SETTLE
