@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgstore.cli.amounts import show_count
 from imgstore.cli.command import Command
 from imgstore.cli.configured import needed
 from imgstore.cli.location import Location
@@ -17,6 +18,7 @@ from imgstore.cli.options import FILE, LOCATION, json_option, layer_settings, na
 from imgstore.cli.output import Terminal
 from imgstore.cli.source import Source, check_idle
 from imgstore.cli.sources import joined, name_of
+from imgstore.cli.status import DONE
 from imgstore.cli.target import admit, check, completed, opened_target, service
 from imgstore.errors import ConfigError, OperationCancelledError, StorageIOError
 from imgstore.store import Store
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
         "imgstore cp https://example.org/disk.img disk.img",
         "imgstore cp disk.img disks:debian/12.raw",
         "imgstore cp disks:debian/12.raw cold:debian/",
+        "imgstore cp -r --skip-existing disks:debian/ cold:debian/",
         "imgstore cp --store-manifest --read-back 12.raw cold:12.raw",
         "imgstore cp --manifest 12.raw.meta4 cold:12.raw https://example.org/12.raw 12.raw",
         "zstd -dc a.raw.zst | imgstore cp - disks:a.raw",
@@ -40,7 +43,14 @@ if TYPE_CHECKING:
 )
 @click.argument("sources", type=LOCATION, nargs=-1, metavar="SRC...")
 @click.argument("target", type=LOCATION, metavar="DST")
+@click.option(
+    "--recursive",
+    "-r",
+    is_flag=True,
+    help="Copy all images below each SRC, a folder, STORE: or STORE:PREFIX/, into DST, one of these.",
+)
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option("--skip-existing", is_flag=True, help="With -r, leave out what DST has already.")
 @click.option(
     "--manifest",
     type=FILE,
@@ -66,7 +76,7 @@ if TYPE_CHECKING:
 @click.option("--no-progress", is_flag=True, help="The same as --progress none.")
 @source_options
 @click.pass_obj
-def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, **given: Any) -> None:
+def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, **given: Any) -> int:
     """Copy the image SRC to DST.
 
     SRC is a path, a URL, STORE:KEY or - for standard input; DST a path, STORE:KEY or - for standard output. A
@@ -79,18 +89,29 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     the image that takes proof that both hold the same: a manifest, or a SHA-256 that both tell. The copies
     that the manifest names (http and https) are the next best, and enough if no SRC is given.
 
+    With -r each SRC is another image, or a place of many: all below a folder or STORE:PREFIX/ keep the rest
+    of their names. What fails does not end it: the failures are told at the end, and the exit status is the
+    highest of them.
+
     What --read-back finds to be another image than was sent is not published, or removed from the store
     again. The manifest that --store-manifest asks for is stored after the image; imgstore verify finds it.
 
     With --json the last line on standard output is an object with bytes, received, refetched, attempts,
     resumes, stalls, repaired_chunks, sources (the bytes received from each), failures (each source that was
     left, with offset, type and message), seconds and digests; after a failure also error. The SHA-256 in it
-    takes a core's time for every byte, those of holes too.
+    takes a core's time for every byte, those of holes too. With -r it has the sums, no digests, and also
+    images and not_copied, of which each has source, target and the fields of error.
     """
     from imgstore.transfer.progress import Report
 
     if not sources and not given["manifest"]:
         raise click.UsageError("Missing argument 'DST'.", click.get_current_context())
+    if given["no_progress"]:
+        given["progress"] = "none"
+    if given["recursive"]:
+        return _copy_all(sources, target, given, terminal)
+    if given["skip_existing"]:
+        raise ConfigError("--skip-existing goes with -r")
     report = Report()
     if given["as_json"]:
         terminal.json = report.as_dict
@@ -110,6 +131,41 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
         report.finish()
     if given["as_json"]:
         terminal.print_json(report.as_dict())
+    return DONE
+
+
+def _copy_all(
+    sources: Sequence[Location], target: Location, given: dict[str, Any], terminal: Terminal
+) -> int:
+    """Copies every image of `sources` into the place `target`; gives the exit status."""
+    from imgstore.cli import batch
+    from imgstore.transfer.batch import Batch
+
+    if given["manifest"] or given["name"]:
+        raise ConfigError("--manifest and --name are for one image, and -r copies many")
+    total = Batch(None)
+    given["prove"] = None
+    todo: list[batch.Job] = []
+    failed: list[dict[str, Any]] = []
+    if given["as_json"]:
+        terminal.json = lambda: {**total.as_dict(), "images": len(todo), "not_copied": failed}
+    try:
+        with needed([*sources, target], terminal, layer_settings(given)) as stores:
+            todo += batch.jobs(sources, target, stores, terminal)
+            total.total = batch.expected(todo)
+
+            def copy(source: Location, to: Location, report: Report) -> None:
+                check([source], to, source.name, given, terminal)
+                _copy([source], to, given, terminal, stores=stores, report=report)
+
+            with shown(total, terminal, given["progress"], show_count(len(todo), "image")):
+                skipped = batch.run(todo, copy, terminal, total, failed, skip_existing=given["skip_existing"])
+    finally:
+        total.finish()
+    batch.tell(failed, skipped, len(todo), terminal)
+    if terminal.json is not None:
+        terminal.print_json(terminal.json())
+    return max((each["status"] for each in failed), default=DONE)
 
 
 def _manifest(sources: Iterable[Location], given: dict[str, Any]) -> Manifest | None:
@@ -134,14 +190,15 @@ def _copy(
     stores: Mapping[str, Store],
     report: Report,
 ) -> None:
-    mode = "none" if given["no_progress"] else given["progress"]
+    mode = given["progress"]
+    face = "none" if given["recursive"] else mode
     with ExitStack() as stack:
         origin = stack.enter_context(
             joined(sources, given, terminal, stores, json_events(mode, terminal, report))
         )
         if target.kind not in {"store", "service"}:
             out = stack.enter_context(opened_target(target, origin.call, given))
-            stack.enter_context(shown(report, terminal, mode, origin.name))
+            stack.enter_context(shown(report, terminal, face, origin.name))
             bare = origin.file if target.kind == "path" and _leaves_bytes_alone(given) else None
             _download(origin, target, out, report, digest=given["as_json"], bare=bare)
             return
@@ -158,7 +215,7 @@ def _copy(
             from imgstore.stack import followed
 
             store = followed(store)  # the manifest of what is replaced goes, too
-        stack.enter_context(shown(report, terminal, mode, origin.name))
+        stack.enter_context(shown(report, terminal, face, origin.name))
         if inside:
             _copy_inside(store, origin, target.key, report, overwrite=given["force"])
         else:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from imgstore.cli.amounts import show_count, show_seconds, show_size
 from imgstore.cli.output import Terminal, printable
 from imgstore.model import Event
+from imgstore.transfer.batch import Batch
 from imgstore.transfer.progress import Report
 
 MODES = ("auto", "bar", "json", "none")
@@ -39,7 +40,7 @@ class _Face(Protocol):
 
 
 @contextlib.contextmanager
-def shown(report: Report, terminal: Terminal, mode: str, name: str) -> Iterator[None]:
+def shown(report: Report | Batch, terminal: Terminal, mode: str, name: str) -> Iterator[None]:
     """Shows `report` on standard error in `mode` until the block ends."""
     face = _face(report, terminal, mode, name)
     if face is None:
@@ -73,7 +74,7 @@ def json_events(mode: str, terminal: Terminal, report: Report) -> Any:
 class _Meter:
     """A thread that tells the face every now and then; the copy itself only counts."""
 
-    def __init__(self, report: Report, face: _Face) -> None:
+    def __init__(self, report: Report | Batch, face: _Face) -> None:
         self._report = report
         self._face = face
         self._over = threading.Event()
@@ -118,7 +119,7 @@ class _Bar:
     interval = 0.2
     is_for_people = True
 
-    def __init__(self, report: Report, terminal: Terminal, name: str) -> None:
+    def __init__(self, report: Report | Batch, terminal: Terminal, name: str) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -167,7 +168,7 @@ class _Lines:
     interval = 5.0
     is_for_people = True
 
-    def __init__(self, report: Report, terminal: Terminal, name: str) -> None:
+    def __init__(self, report: Report | Batch, terminal: Terminal, name: str) -> None:
         self._report = report
         self._terminal = terminal
         self._name = name
@@ -187,7 +188,7 @@ class _Json:
     interval = 1.0
     is_for_people = False
 
-    def __init__(self, report: Report, terminal: Terminal) -> None:
+    def __init__(self, report: Report | Batch, terminal: Terminal) -> None:
         self._report = report
         self._terminal = terminal
         self._rate = 0.0
@@ -203,7 +204,7 @@ class _Json:
         self.update(self._rate)
 
 
-def _face(report: Report, terminal: Terminal, mode: str, name: str) -> _Face | None:
+def _face(report: Report | Batch, terminal: Terminal, mode: str, name: str) -> _Face | None:
     if mode == "none" or sys.stderr is None:
         return None
     if mode == "json":
@@ -214,7 +215,7 @@ def _face(report: Report, terminal: Terminal, mode: str, name: str) -> _Face | N
     return _Lines(report, terminal, name)
 
 
-def _amounts(report: Report, rate: float) -> dict[str, str]:
+def _amounts(report: Report | Batch, rate: float) -> dict[str, str]:
     done, total = report.bytes, report.total
     told = {
         "share": "",
@@ -230,11 +231,11 @@ def _amounts(report: Report, rate: float) -> dict[str, str]:
     return told
 
 
-def _troubles(report: Report) -> str:
+def _troubles(report: Report | Batch) -> str:
     return show_count(report.resumes, "resume") if report.resumes else ""
 
 
-def _summary(report: Report, name: str) -> str:
+def _summary(report: Report | Batch, name: str) -> str:
     told = f"{name}: {show_size(report.bytes)} in {show_seconds(report.seconds)}"
     told += f", {show_size(report.bytes / max(report.seconds, 1e-3))}/s"
     if report.resumes:
