@@ -1,17 +1,20 @@
-"""The journal of a download: which parts of the image are on the disk, so that another process can go on.
+"""The journal of a download: which parts of the image have been written, so that another process can go on.
 
-It stands beside the half image and claims a part only when its bytes are durable. What it says is a hint,
-that can be lost, torn or changed: each record is believed only whole (`imgstore.records`), each claim only of
-a file that is still the same and as long, and after another boot only where the bytes are those of then.
+It stands beside the half image. What it says is a hint, that can be lost, torn or changed: each record is
+believed only whole (`imgstore.records`), each claim only of a file that is still the same and as long. A
+claim is settled when the bytes are known to be durable; of one that is not, and after another boot of any,
+the bytes have to be those that were claimed.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
+import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, TypeGuard
 
@@ -76,13 +79,16 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 class Claims:
-    """Which parts are held, each with its CRC-32. Memory: 5 bytes a part."""
+    """Which parts are held, each with its CRC-32. Memory: 5 bytes a part, some 60 for one not settled."""
 
     def __init__(self, header: _Header) -> None:
         """None is held."""
         parts = -(-header.size // header.part_size)
+        self._part_size = header.part_size
+        self._last = header.size - (parts - 1) * header.part_size  # bytes of the last part
         self._held = bytearray(parts)
         self._crcs = array("I", [0]) * parts
+        self._unsettled: set[int] = set()
 
     def __len__(self) -> int:
         """The number of parts, held or not."""
@@ -92,14 +98,31 @@ class Claims:
         """Notes a part."""
         self._crcs[number] = crc
         self._held[number] = 1
+        self._unsettled.add(number)
+
+    def add_zeros(self, numbers: range) -> None:
+        """Notes parts of nothing but zeros."""
+        for number in numbers:
+            self.add(number, _crc_of_zeros(self._part_size))
+        if numbers.stop == len(self) and numbers:
+            self.add(len(self) - 1, _crc_of_zeros(self._last))
+
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Notes that those parts are durable."""
+        self._unsettled.difference_update(numbers)
 
     def drop(self, numbers: range) -> None:
         """Forgets those parts."""
         self._held[numbers.start : numbers.stop] = bytes(len(numbers))
+        self._unsettled.difference_update([each for each in self._unsettled if each in numbers])
 
     def held(self) -> Iterator[tuple[int, int]]:
         """Gives the number and the CRC-32 of each part that is held."""
         return ((number, self._crcs[number]) for number, held in enumerate(self._held) if held)
+
+    def unsettled(self) -> list[tuple[int, int]]:
+        """Gives those of which nobody knows whether they are durable."""
+        return [(number, self._crcs[number]) for number in sorted(self._unsettled)]
 
     def missing(self) -> Iterator[range]:
         """Gives the numbers of the others, in runs of neighbours."""
@@ -114,8 +137,9 @@ class Journal:
     """The claims of one download, in an open file that is its own.
 
     A part is a stretch of `part_size` bytes, the last one what is left. Who opens a journal holds a lock as
-    long as it is in use. Callable from many threads. Memory: 5 bytes a part. On the disk: at most 32 bytes a
-    part, and what the header and the boots since take, some 300 and 60 bytes.
+    long as it is in use. Callable from many threads. Memory: 5 bytes a part, some 60 for one not settled. On
+    the disk: at most 63 bytes a part, half of it for being settled, and what the header and the boots since
+    take, some 300 and 60 bytes.
     """
 
     def __init__(self, file: int, header: _Header, claims: Claims) -> None:
@@ -147,35 +171,54 @@ class Journal:
         return [ByteRange(run.start * self.part_size, self.part(run.stop - 1).stop) for run in runs]
 
     def claim(self, number: int, crc: int) -> None:
-        """Notes that a part is on the disk: its bytes are durable already, and `crc` is their CRC-32.
+        """Notes that a part is written to the file, where `crc` is the CRC-32 of its bytes.
 
-        The note is durable when this returns. Raises: as `records.append`; the part is not claimed then.
+        The note outlives this process at once; the machine when it is settled, or else if the bytes do.
+
+        Raises: as `records.append`; the part is not claimed then.
         """
         with self._lock:
-            records.append(self._file, [number, crc])
+            records.append(self._file, [number, crc], durable=False)
             self._claims.add(number, crc)
 
+    def claim_zeros(self, numbers: range) -> None:
+        """Claims neighbouring parts of nothing but zeros, in one note. Raises: as `claim`."""
+        with self._lock:
+            records.append(self._file, {"zeros": [numbers.start, numbers.stop]}, durable=False)
+            self._claims.add_zeros(numbers)
+
+    def settle(self, numbers: Collection[int]) -> None:
+        """Notes that the bytes of those parts are durable, since they were claimed before a sync of the file.
+
+        The claims are durable when this returns. Raises: as `claim`; they are still to be proven then.
+        """
+        with self._lock:
+            records.append(self._file, {"settled": [*numbers]})
+            self._claims.settle(numbers)
+
     def drop(self, numbers: range) -> None:
-        """Takes claims back. Raises: as `claim`; they stand then."""
+        """Takes claims back, durably. Raises: as `claim`; they stand then."""
         with self._lock:
             records.append(self._file, {"dropped": [numbers.start, numbers.stop]})
             self._claims.drop(numbers)
 
     def prove(self, crc: Callable[[ByteRange], int], boot: str) -> int:
-        """Drops the parts of another boot whose bytes are not those that were claimed; gives their number.
+        """Drops the parts whose bytes are not those that were claimed; gives their number.
 
-        A disk that told of durable bytes before it had them is found out by the boot that follows. `crc`
-        gives the CRC-32 of a range of the half image, `boot` is the token of this boot.
+        Looked at is what was not settled, which a failed write may have taken back behind everybody's back;
+        and after another boot everything: a disk that told of durable bytes before it had them is found out
+        then. `crc` gives the CRC-32 of a range of the half image, `boot` is the token of this boot.
 
         Raises: as `crc` and `claim`; the next one to open proves again then.
         """
-        if boot == self._header.boot:
-            return 0
-        lost = [number for number, known in self._claims.held() if crc(self.part(number)) != known]
+        same = boot == self._header.boot
+        claimed = self._claims.unsettled() if same else self._claims.held()
+        lost = [number for number, known in claimed if crc(self.part(number)) != known]
         for number in lost:
             self.drop(range(number, number + 1))
-        records.append(self._file, {"boot": boot})
-        self._header = replace(self._header, boot=boot)
+        if not same:
+            records.append(self._file, {"boot": boot})
+            self._header = replace(self._header, boot=boot)
         return len(lost)
 
 
@@ -204,6 +247,8 @@ def opened(
     version, pin = identity.version, identity.pin
     header = _Header(FORMAT, identity.source, identity.size, version, pin, part_size, data.st_ino, boot)
     os.ftruncate(file, 0)
+    # Before the header: else a power loss may leave it in front of the claims of another image.
+    os.fsync(file)
     records.append(file, asdict(header))
     return Journal(file, header, Claims(header)), False
 
@@ -254,11 +299,20 @@ def _applied(record: Any, header: _Header, claims: Claims) -> _Header:
         number, crc = record
         if number < len(claims) and crc < 1 << 32:
             claims.add(number, crc)
+    elif isinstance(record, dict) and _is_pair(run := record.get("zeros")):
+        claims.add_zeros(range(run[0], min(run[1], len(claims))))
     elif isinstance(record, dict) and _is_pair(run := record.get("dropped")):
         claims.drop(range(run[0], min(run[1], len(claims))))
+    elif isinstance(record, dict) and isinstance(numbers := record.get("settled"), list):
+        claims.settle(filter(_is_count, numbers))
     elif isinstance(record, dict) and isinstance(boot := record.get("boot"), str):
         return replace(header, boot=boot)
     return header
+
+
+@functools.cache
+def _crc_of_zeros(size: int) -> int:
+    return zlib.crc32(bytes(size))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -27,8 +27,10 @@ def texts(lines: Iterable[bytes]) -> Iterator[bytes]:
     return (each[9:] for each in lines if each[:9] == _checksum(each[9:-1]))
 
 
-def append(file: int, record: Any) -> None:
+def append(file: int, record: Any, *, durable: bool = True) -> None:
     """Adds a record to the open file; it is durable when this returns, and not there when this raises.
+
+    Without `durable` it outlives the process, but perhaps not the machine, until one is added that is.
 
     Raises: OSError, StorageIOError for a write that takes only a part.
     """
@@ -39,7 +41,8 @@ def append(file: int, record: Any) -> None:
     try:
         if os.pwrite(file, added, size) != len(added):
             raise StorageIOError("the file system took only a part of a record")
-        os.fdatasync(file)
+        if durable:
+            os.fdatasync(file)
     except BaseException:
         with contextlib.suppress(OSError):
             os.ftruncate(file, size)  # a record that may not last must not be read, either
