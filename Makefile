@@ -37,10 +37,10 @@ lint: venv
 test: lint
 	$(PY) -m pytest -n $(JOBS) -m "not soak and not wide" --ignore=tests/real $(ARGS)
 
-# One at a time: the tests stop and start servers that others would be reading from.
+# A file stays in one worker, and each worker has servers of its own: the tests stop and start them.
 test-real: venv
 	@tools/real-servers "$(VENV)"
-	$(PY) -m pytest tests/real $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile tests/real $(ARGS)
 	$(PY) -m pytest -n $(JOBS) -m wide tests --ignore=tests/real $(ARGS) || [ $$? -eq 5 ]
 
 demo: demo-venv

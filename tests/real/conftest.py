@@ -36,11 +36,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("real")
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hands on how long each server took to start, from a worker of several."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["servers"] = session.config.stash[SERVERS].seconds
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Gathers that of each worker; what several started, took as long as the slowest."""
+    seconds = node.config.stash[SERVERS].seconds
+    for name, taken in getattr(node, "workeroutput", {}).get("servers", {}).items():
+        seconds[name] = max(taken, seconds.get(name, 0.0))
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Tells how long each server took to start."""
     if seconds := config.stash[SERVERS].seconds:
         each = ", ".join(f"{name} {taken:.1f} s" for name, taken in seconds.items())
-        terminalreporter.line(f"servers started in {sum(seconds.values()):.1f} s: {each}")
+        terminalreporter.line(f"servers started: {each}")
 
 
 Start = Callable[..., Any]
