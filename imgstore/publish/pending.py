@@ -14,28 +14,17 @@ import functools
 import logging
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from imgstore.errors import (
-    AlreadyExistsError,
-    ConfigError,
-    ImgstoreError,
-    OperationCancelledError,
-    StorageIOError,
-    UnsafeLocationError,
-    UnsupportedError,
-)
+from imgstore.errors import ImgstoreError, OperationCancelledError, StorageIOError, UnsupportedError
 from imgstore.publish.failures import file_error
 from imgstore.publish.names import hold, link_or_rename, pending_name, reap
 from imgstore.publish.readback import ReadBack
+from imgstore.publish.target import open_folder, standing, taken, write_all
 
 LOG = logging.getLogger(__name__)
 
-# A write that takes no byte (EAGAIN, or 0) is tried again this often in a row, some ten seconds in all.
-_IDLE_LIMIT: Final = 1000
-_IDLE_PAUSE: Final = 0.01
 _CLOSED: Final = -1  # no descriptor
 
 # A file system or kernel without O_TMPFILE says one of these (open(2)).
@@ -90,7 +79,7 @@ class PendingFile:
         """
         try:
             with self._poisoned_by_failure(f"cannot create {self.path}"):
-                self._folder = self._open_folder()
+                self._folder = open_folder(self.path, self._dir_fd)
                 self._check_target()
                 if not self.overwrite:
                     self._create_unnamed()
@@ -109,18 +98,8 @@ class PendingFile:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends all of `data`. Raises: NoSpaceError, StorageIOError...; the file is then lost."""
         with self._poisoned_by_failure(f"cannot write {self.path}"), memoryview(data).cast("B") as view:
-            done = idle = 0
-            while done < len(view):
-                count = self._write_some(view[done:])
-                done += count
-                idle = 0 if count else idle + 1
-                if idle == _IDLE_LIMIT:
-                    raise StorageIOError(
-                        f"cannot write {self.path}: the file system takes no byte and gives no reason"
-                    )
-                if idle:
-                    time.sleep(_IDLE_PAUSE)
-            self.written += done
+            write_all(view, lambda left, _: os.write(self._file, left), self.path)
+            self.written += len(view)
             self._ends_in_hole = False
             if self._proof is not None:
                 self._proof.update(view)
@@ -242,12 +221,6 @@ class PendingFile:
             return True
         return True
 
-    def _write_some(self, view: memoryview) -> int:
-        try:
-            return os.write(self._file, view)
-        except BlockingIOError:
-            return 0
-
     def _close(self, name: str) -> None:
         descriptor = getattr(self, name)
         setattr(self, name, _CLOSED)
@@ -255,38 +228,14 @@ class PendingFile:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    def _open_folder(self) -> int:
-        folder = os.path.dirname(self.path) or "."
-        if self._name in {"", ".", ".."} or "\0" in self.path:
-            raise ConfigError(f"{self.path!r} names no file; add a file name")
-        try:
-            return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._dir_fd)
-        except FileNotFoundError:
-            raise ConfigError(
-                f"there is no folder {folder} to put {self._name} in; create it first"
-            ) from None
-        except NotADirectoryError:
-            raise ConfigError(f"{folder} is not a folder, so {self._name} cannot be put in it") from None
-
     def _check_target(self) -> None:
-        try:
-            found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
+        found = standing(self.path, self._folder)
+        if found is None:
             return
-        if stat.S_ISDIR(found.st_mode):
-            raise ConfigError(f"{self.path} is a folder; name the file in it")
-        if stat.S_ISBLK(found.st_mode):
-            raise UnsupportedError(f"{self.path} is a block device; this version writes to files")
-        if stat.S_ISLNK(found.st_mode):
-            raise UnsafeLocationError(
-                f"{self.path} is a symbolic link; name the file it leads to, or remove it"
-            )
-        if not stat.S_ISREG(found.st_mode):
-            raise UnsafeLocationError(f"{self.path} is a FIFO, socket or device; nothing was written to it")
         if not self.overwrite:
             # A kill between the link and the removal of the pending name leaves both.
             reap(self._folder, self._name)
-            raise AlreadyExistsError(f"{self.path} exists already")
+            raise taken(self.path)
         if self._mode is None:
             self._mode = stat.S_IMODE(found.st_mode) & 0o777
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from imgstore.publish import names, pending
+from imgstore.publish import names, pending, target
 
 WATCHED = (
     "open", "stat", "dup", "write", "lseek", "ftruncate", "fchmod", "fsync", "fstat", "close", "link",
@@ -60,5 +60,5 @@ class Disk:
 
 def install(monkeypatch: Any, disk: Disk) -> None:
     """Puts `disk` under the publishing of files."""
-    for module in (names, pending):
+    for module in (names, pending, target):
         monkeypatch.setattr(module, "os", disk)

@@ -10,7 +10,7 @@ import pytest
 
 from imgstore.errors import ImgstoreError, OperationCancelledError, StorageIOError
 from imgstore.publish import PendingFile
-from imgstore.publish import pending as pending_module
+from imgstore.publish import target as target_module
 from tests.faults.disk import WATCHED, Disk, install
 
 DATA = bytes(range(256)) * 40
@@ -240,7 +240,7 @@ def test_a_write_that_takes_nothing_is_tried_again(folder, monkeypatch, busy):
         return real(file, data[:5000])
 
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(pending_module.time, "sleep", pauses.append)
+    monkeypatch.setattr(target_module.time, "sleep", pauses.append)
     with PendingFile(folder / "new") as pending:
         pending.write(DATA)
         pending.publish()
@@ -259,7 +259,7 @@ def test_a_write_that_never_takes_anything_ends(folder, monkeypatch, busy):
         raise BlockingIOError(errno.EAGAIN, "busy")
 
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(pending_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(target_module.time, "sleep", lambda seconds: None)
     with PendingFile(folder / "new", overwrite=True) as pending:
         with pytest.raises(StorageIOError, match="takes no byte") as failure:
             pending.write(DATA)
