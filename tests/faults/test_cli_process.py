@@ -64,6 +64,21 @@ def test_a_signal_leaves_nothing_broken(server, tmp_path, number, old):
     assert old is None or target.read_bytes() == old
 
 
+def test_e11_stopped_and_continued(server, tmp_path):
+    """Stopped for longer than any window, as a laptop that slept: one connection is given up at most."""
+    server.script(PATH, [Throttle(8 << 20)], then=Throttle(64 << 20))
+    with start("cp", "--stall-timeout", "1", "--json", server.url(PATH), tmp_path / "new.img") as process:
+        wait_for(lambda: server.log.body_bytes(PATH) > N // 4)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        process.send_signal(signal.SIGCONT)
+        ran = ended(process)
+    assert ran.status == 0
+    assert (tmp_path / "new.img").read_bytes() == IMAGE
+    assert ran.told["resumes"] <= 1
+    assert ran.told["received"] == N
+
+
 def test_a_second_signal_does_not_spoil_the_cleaning_up(server, tmp_path):
     server.script(PATH, then=Stall(at=2 << 20))
     with start("cp", "--force", server.url(PATH), tmp_path / "new.img") as process:
