@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from imgstore.clock import SYSTEM, Clock
 from imgstore.errors import ConfigError, redact_url
+from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.resume import ResumeLayer
@@ -207,6 +208,17 @@ def followed(store: Store) -> Store:
     if isinstance(store, VerifyLayer):
         return store
     return VerifyLayer(store, StoredManifests(store), proves=False, hide=SUFFIX)
+
+
+def makes_manifests(store: Store) -> bool:
+    """Whether each image that is stored in `store` gets a manifest."""
+    from imgstore.layers.verify import VerifyLayer
+
+    while isinstance(store, Layer):
+        if isinstance(store, VerifyLayer) and store.makes:
+            return True
+        store = store.inner
+    return False
 
 
 def unproven(store: Store) -> tuple[Store, Manifests]:

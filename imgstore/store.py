@@ -76,13 +76,14 @@ class Writer(Protocol):
 class UploadLimits:
     """The parts that a store takes: sizes in bytes, their number, whether they must be put in order.
 
-    The last part may be smaller than `min_part`.
+    The last part may be smaller than `min_part`. `thin` says that zeros in a part take no room.
     """
 
     min_part: int
     max_part: int
     max_parts: int
     ordered: bool
+    thin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

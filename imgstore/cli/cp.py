@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from imgstore.cli import uploading
 from imgstore.cli.amounts import show_count
 from imgstore.cli.command import Command
 from imgstore.cli.configured import needed
@@ -20,7 +22,7 @@ from imgstore.cli.source import Source, check_idle
 from imgstore.cli.sources import joined, name_of
 from imgstore.cli.status import DONE
 from imgstore.cli.target import admit, check, completed, opened_target, service
-from imgstore.errors import ConfigError, OperationCancelledError, StorageIOError
+from imgstore.errors import AlreadyExistsError, ConfigError, OperationCancelledError, StorageIOError
 from imgstore.store import Store
 
 if TYPE_CHECKING:
@@ -210,16 +212,21 @@ def _copy(
         inside = inside and not (given["manifest"] or given["read_back"])
         if inside:
             check_idle(given, f"a copy inside the store {target.store}, which moves no bytes through here")
-        admit(store, target, origin.call, overwrite=given["force"])
+        upload = uploading.Upload(origin, sources, store, target.key)
+        try:
+            admit(store, target, origin.call, overwrite=given["force"])
+        except AlreadyExistsError:
+            if inside or not uploading.may_be_done(upload):
+                raise
         if given["force"]:
             from imgstore.stack import followed
 
-            store = followed(store)  # the manifest of what is replaced goes, too
+            upload = replace(upload, store=followed(store))  # the manifest of what is replaced goes, too
         stack.enter_context(shown(report, terminal, face, origin.name))
         if inside:
-            _copy_inside(store, origin, target.key, report, overwrite=given["force"])
+            _copy_inside(upload.store, origin, target.key, report, overwrite=given["force"])
         else:
-            _upload(store, origin, target.key, report, given)
+            uploading.run(upload, given, terminal, report)
 
 
 def _leaves_bytes_alone(given: dict[str, Any]) -> bool:
@@ -254,19 +261,3 @@ def _copy_inside(store: Store, origin: Source, key: str, report: Report, *, over
         info = store.copier.copy(origin.key, key, overwrite=overwrite, call=origin.call)
         report.total = info.size
         report.delivered(info.size or 0)
-
-
-def _upload(store: Store, origin: Source, key: str, report: Report, given: dict[str, Any]) -> None:
-    from imgstore.transfer.upload import upload
-
-    with origin.open() as stream:
-        upload(
-            stream,
-            store,
-            key,
-            report=report,
-            overwrite=given["force"],
-            digest=given["as_json"],
-            read_back=given["read_back"],
-            call=origin.call,
-        )

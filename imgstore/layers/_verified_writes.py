@@ -103,14 +103,16 @@ class Following:
                 exc,
             )
 
-    def stored(self, info: ObjectInfo, call: Call) -> None:
+    def stored(self, info: ObjectInfo, call: Call) -> ObjectInfo:
         """Follows an image that was stored without its bytes passing here, in one piece and in order.
 
-        Its manifest is made of what the store gives. Raises: as `Store.get`, `StoredManifests.keep`.
+        Its manifest is made of what the store gives; the digests of that are in what this gives back.
+
+        Raises: as `Store.get`, `StoredManifests.keep`.
         """
         if not self.makes(info.key):
             self.outdated(info.key, call)
-            return
+            return info
         with (
             self.store.get(info.key, version=info.version, call=call) as stream,
             Making(stream.range.size) as making,
@@ -119,6 +121,7 @@ class Following:
                 making.hasher.filled(count)
             manifest = making.manifest(info)
         self.manifests.keep(info.key, manifest, call)
+        return replace(info, digests={**info.digests, **manifest.digests})
 
 
 class VerifiedWriter:
@@ -184,7 +187,10 @@ class VerifiedWriter:
 
 
 class VerifiedUploader:
-    """Has a manifest made of each image that is complete, by reading it once: its parts came in any order."""
+    """Has a manifest made of each image that is complete, by reading it once: its parts came in any order.
+
+    What `complete` gives has the digests of what was read: who knows those of what was sent can compare.
+    """
 
     def __init__(self, inner: Uploader, following: Following) -> None:
         self._inner = inner
@@ -213,8 +219,7 @@ class VerifiedUploader:
 
     def complete(self, token: str, parts: Sequence[Part], *, call: Call = NO_CALL) -> ObjectInfo:
         info = self._inner.complete(token, parts, call=call)
-        self._following.stored(info, call)
-        return info
+        return self._following.stored(info, call)
 
     def abort(self, token: str, *, call: Call = NO_CALL) -> None:
         self._inner.abort(token, call=call)
@@ -249,9 +254,8 @@ class VerifiedCopier:
         if manifest is not None and manifest.size == info.size and self._is_of(source_key, manifest, call):
             kept = replace(manifest, key=target_key, version=info.version)
             following.manifests.keep(target_key, kept, call)
-        else:
-            following.stored(info, call)
-        return info
+            return info
+        return following.stored(info, call)
 
     def _is_of(self, key: str, manifest: Manifest, call: Call) -> bool:
         """Whether the source is still the version that the manifest names, if it names one."""

@@ -74,6 +74,7 @@ class VerifyLayer(Layer):
         """
         super().__init__(inner)
         self.manifests = manifests
+        self.makes = makes
         self._required = required
         self._proves = proves
         self._hide = hide

@@ -35,13 +35,18 @@ class Target(Protocol):
         """Makes it final, if it is `size` bytes."""
 
 
-class Readable(Protocol):
-    """What is copied: a stream of a store, with its holes or without."""
+class Described(Protocol):
+    """A range of an image, and what its store says of that."""
 
     @property
     def info(self) -> ObjectInfo: ...
     @property
     def range(self) -> ByteRange: ...
+
+
+class Readable(Described, Protocol):
+    """What is copied: a stream of a store, with its holes or without."""
+
     def readinto(self, buffer: memoryview, /) -> int: ...
     def read(self, size: int, /) -> bytes: ...
 
@@ -52,18 +57,28 @@ class Digester:
     `hasher` takes the bytes. Belongs to one thread; a context manager, whose end is that of the hashing.
     """
 
-    def __init__(self, stream: Readable, *, digest: bool, chunk: tuple[str, int] | None = None) -> None:
+    def __init__(self, stream: Described, *, digest: bool, chunk: tuple[str, int] | None = None) -> None:
         """Takes what `stream` says of itself; with `digest`, SHA-256 is computed whatever it says.
 
         `chunk` is that of `Hasher`.
         """
+        self._key = stream.info.key
         self.claimed = _claimed(stream)
         names = [*self.claimed, "sha256"] if digest else self.claimed
         self.hasher = Hasher(names, chunk=chunk, memory=_MEMORY, piece=BUFFER)
 
     def found(self) -> Digests:
-        """Gives the digests, when all was taken."""
-        return self.hasher.finish()
+        """Gives the digests, when all was taken.
+
+        Raises: DigestMismatchError where they are not those that the source claims.
+        """
+        found = self.hasher.finish()
+        for name, expected in self.claimed.items():
+            if found.whole[name] != expected:
+                raise DigestMismatchError(
+                    f"the bytes of {self._key!r} have another {name} digest than the source names"
+                )
+        return found
 
     def __enter__(self) -> Digester:
         return self
@@ -88,16 +103,11 @@ def copy(stream: ByteStream | SparseStream, target: Target, *, report: Report, d
         if report.bytes != size:
             raise TruncatedError(f"{report.bytes} bytes were copied of {size}", offset=report.bytes)
         found = digester.found().whole
-    for name, expected in digester.claimed.items():
-        if found[name] != expected:
-            raise DigestMismatchError(
-                f"the bytes of {stream.info.key!r} have another {name} digest than the source names"
-            )
     target.publish(size)
     report.digests.update(found)
 
 
-def _claimed(stream: Readable) -> dict[str, str]:
+def _claimed(stream: Described) -> dict[str, str]:
     digests = stream.info.digests
     if stream.range.start or stream.range.stop != stream.info.size:
         return {}

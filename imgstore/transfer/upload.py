@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from imgstore.errors import DigestMismatchError, ImgstoreError, UnsupportedError
-from imgstore.hashing import Hasher
+from imgstore.hashing import Digests, Hasher
 from imgstore.model import NO_CALL, Call, ObjectInfo
-from imgstore.store import Store, Writer
+from imgstore.store import Store
 from imgstore.transfer.copy import Digester, Readable
 from imgstore.transfer.progress import Report
 from imgstore.transfer.sparse import SparseStream
@@ -17,9 +17,9 @@ from imgstore.transfer.sparse import SparseStream
 LOG = logging.getLogger(__name__)
 
 # By what an image that was read back is compared: chunks as those of most manifests.
-_CHUNK: Final = ("sha256", 4 << 20)
-# Seconds for removing an image that is not what was sent, though the caller's own may be over.
-_TIDY: Final = 10.0
+CHUNK: Final = ("sha256", 4 << 20)
+# Seconds for removing what is not what it was to be, though the caller's own may be over.
+TIDY: Final = 10.0
 
 
 def upload(
@@ -47,7 +47,7 @@ def upload(
     if store.writer is None:
         raise UnsupportedError("the store is only read; it takes no images", key=key, store=store.store_id)
     report.total = stream.range.size
-    with Digester(stream, digest=digest, chunk=_CHUNK if read_back else None) as digester:
+    with Digester(stream, digest=digest, chunk=CHUNK if read_back else None) as digester:
         info = store.writer.put(
             key,
             _CountedSparse(stream, report, digester.hasher)
@@ -59,17 +59,27 @@ def upload(
             call=call,
         )
         sent = digester.found()
+    prove(store, info, sent, read_back=read_back, call=call)
+    report.digests.update(sent.whole)
+    return info
+
+
+def prove(store: Store, info: ObjectInfo, sent: Digests, *, read_back: bool, call: Call) -> None:
+    """Holds the image `info` that was stored against what was `sent`; removes one that is another.
+
+    With `read_back` that is all that the store gives back, in chunks of CHUNK.
+
+    Raises: DigestMismatchError; as `Store.get`.
+    """
     try:
         _compare(info, sent.whole)
         if read_back:
             from imgstore.transfer.verify import read_back as compare  # 30 ms, for those who ask for it
 
-            compare(store, info, sent, _CHUNK, call=call)
+            compare(store, info, sent, CHUNK, call=call)
     except DigestMismatchError:
-        _remove(store.writer, info, store)
+        _remove(info, store)
         raise
-    report.digests.update(sent.whole)
-    return info
 
 
 def _compare(info: ObjectInfo, sent: Mapping[str, str]) -> None:
@@ -82,10 +92,12 @@ def _compare(info: ObjectInfo, sent: Mapping[str, str]) -> None:
             )
 
 
-def _remove(writer: Writer, info: ObjectInfo, store: Store) -> None:
+def _remove(info: ObjectInfo, store: Store) -> None:
+    if store.writer is None:
+        return
     try:
-        call = NO_CALL.within(_TIDY, clock=store.clock)
-        writer.delete(info.key, version=info.version, call=call)
+        call = NO_CALL.within(TIDY, clock=store.clock)
+        store.writer.delete(info.key, version=info.version, call=call)
     except ImgstoreError as exc:  # what is wrong with it is what the caller hears of
         LOG.warning(
             "store %s: %r is not what was sent, and could not be removed: %s", store.store_id, info.key, exc

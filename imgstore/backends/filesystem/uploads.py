@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from imgstore import records
@@ -50,9 +51,10 @@ class FilesystemUploader:
     Half-begun uploads and old answers are removed by the next `begin`.
     """
 
-    limits: UploadLimits = LIMITS
+    limits: UploadLimits
 
     def __init__(self, placing: Placing, *, thin: bool) -> None:
+        self.limits = replace(LIMITS, thin=thin)
         self._placing = placing
         self._thin = thin
         self._replays = upload_log.Replays()
