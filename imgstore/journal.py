@@ -16,7 +16,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, TypeGuard
+from typing import Any, BinaryIO, Final, TypeGuard
 
 from imgstore import records
 from imgstore.errors import ManifestError
@@ -159,6 +159,10 @@ class Journal:
         """The bytes of a part: those that the download was begun with."""
         return self._header.part_size
 
+    def __len__(self) -> int:
+        """The number of parts, claimed or not."""
+        return len(self._claims)
+
     def part(self, number: int) -> ByteRange:
         """Gives the range of a part, counted from 0."""
         start = number * self.part_size
@@ -221,6 +225,10 @@ class Journal:
             self._header = replace(self._header, boot=boot)
         return len(lost)
 
+    def differing(self, crc: Callable[[ByteRange], int]) -> int:
+        """Gives the number of claimed parts whose CRC-32 is another than `crc` gives. Raises: as `crc`."""
+        return sum(crc(self.part(number)) != known for number, known in self._claims.held())
+
 
 def opened(
     file: int, identity: Identity, *, part_size: int, data: os.stat_result, boot: str
@@ -237,8 +245,7 @@ def opened(
         raise ValueError(f"{identity.size} bytes make no parts of {part_size}, or more than {_PARTS_LIMIT}")
     if (known := read(file)) is not None:
         header, claims = known
-        earlier = Identity(header.source, header.size, header.version, header.pin)
-        if identity.continues(earlier) and header.file == data.st_ino:
+        if identity.continues(_identity(header)) and header.file == data.st_ino:
             journal = Journal(file, header, claims)
             if data.st_size < header.size:
                 # In the journal as well: when the file has grown again, those parts are still not there.
@@ -253,6 +260,14 @@ def opened(
     return Journal(file, header, Claims(header)), False
 
 
+def begun(file: int) -> Identity | None:
+    """Gives what the journal in the open file was begun for, None where it is none. Raises: as `read`."""
+    with open(file, "rb", closefd=False) as lines:
+        lines.seek(0)
+        header = _header(next(_records(lines), None))
+    return None if header is None else _identity(header)
+
+
 def read(file: int) -> tuple[_Header, Claims] | None:
     """Gives the header and the claims in the open file, None where it is no journal.
 
@@ -261,7 +276,7 @@ def read(file: int) -> tuple[_Header, Claims] | None:
     """
     with open(file, "rb", closefd=False) as lines:
         lines.seek(0)
-        found = map(_parsed, records.texts(iter(lambda: lines.readline(_LINE_LIMIT), b"")))
+        found = _records(lines)
         header = _header(next(found, None))
         if header is None:
             return None
@@ -269,6 +284,14 @@ def read(file: int) -> tuple[_Header, Claims] | None:
         for record in found:
             header = _applied(record, header, claims)
     return header, claims
+
+
+def _records(lines: BinaryIO) -> Iterator[Any]:
+    return map(_parsed, records.texts(iter(lambda: lines.readline(_LINE_LIMIT), b"")))
+
+
+def _identity(header: _Header) -> Identity:
+    return Identity(header.source, header.size, header.version, header.pin)
 
 
 def _parsed(text: bytes) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from imgstore.errors import (
@@ -43,3 +44,14 @@ def file_error(exc: OSError, what: str) -> ImgstoreError:
     if exc.errno in _UNSAFE:
         return UnsafeLocationError(message)
     return _ERRORS.get(exc.errno, StorageIOError)(message, errno=exc.errno)
+
+
+@contextlib.contextmanager
+def typed(what: str) -> Iterator[None]:
+    """Gives a failed file operation its type; `what` is the sentence that its message begins with."""
+    try:
+        yield
+    except ImgstoreError:
+        raise
+    except OSError as exc:
+        raise file_error(exc, what) from exc

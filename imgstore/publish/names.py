@@ -31,13 +31,13 @@ _NO_EXCLUSIVE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 def pending_name(name: str) -> str:
     """Gives a name for the pending file of `name` that nobody can guess: `.NAME.<random>.part`."""
-    return f".{_stem(name)}.{os.urandom(8).hex()}.part"
+    return f".{stem(name)}.{os.urandom(8).hex()}.part"
 
 
 def is_pending(name: str, target: str | None = None) -> bool:
     """Tells whether `name` is one that a pending file has; with `target`, a pending file of that name."""
     found = _PENDING.fullmatch(name)
-    return found is not None and (target is None or found[1] == _stem(target))
+    return found is not None and (target is None or found[1] == stem(target))
 
 
 def hold(descriptor: int, name: str, folder: int) -> bool:
@@ -69,11 +69,12 @@ def reap(folder: int, name: str) -> int:
             if random.randrange(_SELDOM):
                 return 0
             target = None
-        return sum(_reap(folder, each) for each in os.listdir(folder) if is_pending(each, target))
+        return sum(reap_one(folder, each) for each in os.listdir(folder) if is_pending(each, target))
     return 0
 
 
-def _reap(folder: int, pending: str) -> bool:
+def reap_one(folder: int, pending: str, *, only_look: bool = False) -> bool:
+    """Removes a pending file, or only looks: tells whether it is this user's, and its writer gone."""
     try:
         descriptor = os.open(pending, _LOOK, dir_fd=folder)
     except OSError:
@@ -83,7 +84,8 @@ def _reap(folder: int, pending: str) -> bool:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(pending, dir_fd=folder)
+        if not only_look:
+            os.unlink(pending, dir_fd=folder)
     except OSError:
         return False
     else:
@@ -92,7 +94,8 @@ def _reap(folder: int, pending: str) -> bool:
         os.close(descriptor)
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """Gives as much of `name` as a longer one has room for."""
     while len(os.fsencode(name)) > _NAME_LIMIT:
         name = name[:-1]
     return name

@@ -161,13 +161,7 @@ class PendingFile:
             self._give_name()
             self.published = True
             found = os.fstat(self._handle)
-        try:
-            sync_folder(self._folder)
-        except OSError as exc:
-            what = f"{self.path} is complete, but may be lost in a power failure: cannot sync its folder"
-            error = file_error(exc, what)
-            error.retryable = False  # the file would be found there, and taken for somebody else's
-            raise error from exc
+        sync_published(self._folder, self.path)
         return found
 
     def discard(self) -> None:
@@ -296,6 +290,17 @@ def default_mode() -> int:
         return 0o666 & ~int(umask.split()[1], 8)
     except (OSError, StopIteration):
         return 0o600
+
+
+def sync_published(folder: int, path: str) -> None:
+    """Makes the name of the published `path` durable. Raises: the typed error, which says so."""
+    try:
+        sync_folder(folder)
+    except OSError as exc:
+        what = f"{path} is complete, but may be lost in a power failure: cannot sync its folder"
+        error = file_error(exc, what)
+        error.retryable = False  # the file would be found there, and taken for somebody else's
+        raise error from exc
 
 
 def sync_folder(folder: int) -> None:
