@@ -15,7 +15,7 @@ from imgstore.cli.output import Terminal
 from imgstore.cli.signals import interruptible
 from imgstore.errors import ConfigError
 
-_COMMANDS = ("cat", "check", "completion", "cp", "digest", "ls", "rm", "stat", "stores", "verify")
+_COMMANDS = ("cat", "check", "completion", "cp", "digest", "ls", "reap", "rm", "stat", "stores", "verify")
 
 _STATUSES = (
     ("0", "done"),

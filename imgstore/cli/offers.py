@@ -42,6 +42,13 @@ def stores(terminal: Terminal, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(each[:-1]) for each in _quietly(_stored(terminal, incomplete))]
 
 
+def places(terminal: Terminal, incomplete: str) -> list[CompletionItem]:
+    """Gives the stores and the folders whose names begin with `incomplete`."""
+    folders = (each for each in _paths(incomplete) if each.endswith("/"))
+    found = [each[:-1] for each in _quietly(_stored(terminal, incomplete)) if each.endswith(":")]
+    return [CompletionItem(each) for each in [*found, *_quietly(folders)]]
+
+
 def _stored(terminal: Terminal, incomplete: str) -> Generator[str, None, None]:
     if "/" in incomplete.partition(":")[0]:
         return

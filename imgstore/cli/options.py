@@ -78,6 +78,19 @@ class _StoreName(_Type):
         return stores(ctx.ensure_object(Terminal), incomplete)
 
 
+class _Place(_Type):
+    """A store or a folder."""
+
+    name = "place"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from imgstore.cli.offers import places
+
+        return places(ctx.ensure_object(Terminal), incomplete)
+
+
 # The options that say how to ask a web server; a path or a store that comes with one is a mistake.
 URL_OPTIONS: Final = (
     "headers",
@@ -108,9 +121,11 @@ SECRET_OPTIONS: Final = (
 LOCATION = _Location()
 STORED = _Stored()
 STORE = _StoreName()
+PLACE = _Place()
 SIZE = _Amount("SIZE", parse_size, least=0)
 POSITIVE_SIZE = _Amount("SIZE", parse_size)
 SECONDS = _Amount("SECONDS", parse_seconds)
+AGE = _Amount("TIME", parse_seconds, least=0)
 FILE = click.Path(dir_okay=False)
 
 

@@ -60,13 +60,9 @@ class Upload:
 
 def may_be_done(upload: Upload) -> bool:
     """Tells whether an earlier run sent all of it, so that what is under the key may be its image."""
-    if upload.store.uploader is None or upload.origin.store is None:
-        return False
-    try:
-        with upload.note() as note:
-            return note.is_whole
-    except OSError:
-        return False
+    from imgstore.transfer.notes import Notes
+
+    return upload.store.uploader is not None and Notes().is_whole(upload.target, upload.source)
 
 
 def run(upload: Upload, given: dict[str, Any], terminal: Terminal, report: Report) -> None:

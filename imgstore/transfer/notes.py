@@ -155,33 +155,41 @@ class Notes:
         Raises: LockedError where another process is at that upload; OSError where no notes can be kept.
         """
         os.makedirs(self._folder, 0o700, exist_ok=True)
-        name = hashlib.sha256(f"{target}\0{source}".encode("utf-8", "surrogateescape")).hexdigest()
-        path = os.path.join(self._folder, name[:32] + _SUFFIX)
         while True:
-            file = _locked(path, _FLAGS | os.O_CREAT)
-            if file is not None:
-                return _read(path, file)
+            note = _opened(self._path(target, source), _FLAGS | os.O_CREAT)
+            if note is not None:
+                return note
 
-    def all(self) -> Iterator[Note | str]:
-        """Gives each note; of one that a process is at the token alone, if it has one.
-
-        Whoever asks closes the notes. Raises: OSError.
-        """
+    def is_whole(self, target: str, source: str) -> bool:
+        """Tells whether all of `source` was sent to `target`, by what is noted and nobody is at."""
         try:
-            names = sorted(os.listdir(self._folder))
+            note = self.at(self._path(target, source))
+        except OSError:
+            return False
+        if note is None:
+            return False
+        with note:
+            return note.is_whole
+
+    def paths(self) -> dict[str, str]:
+        """Gives where the note of each upload is, by token, whoever is at it. Raises: OSError."""
+        try:
+            names = os.listdir(self._folder)
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for name in names:
-            path = os.path.join(self._folder, name)
-            if not name.endswith(_SUFFIX):
-                continue
-            try:
-                if (file := _locked(path, _FLAGS)) is not None:
-                    yield _read(path, file)
-            except FileNotFoundError:
-                continue  # it ended in the meantime
-            except LockedError:
-                yield from _token(path)
+            return {}
+        paths = [os.path.join(self._folder, name) for name in names if name.endswith(_SUFFIX)]
+        return {token: path for path in paths for token in _token(path)}
+
+    def at(self, path: str) -> Note | None:
+        """Gives the note at `path`, None where there is none any more. Raises: LockedError, OSError."""
+        try:
+            return _opened(path, _FLAGS)
+        except FileNotFoundError:
+            return None
+
+    def _path(self, target: str, source: str) -> str:
+        name = hashlib.sha256(f"{target}\0{source}".encode("utf-8", "surrogateescape")).hexdigest()
+        return os.path.join(self._folder, name[:32] + _SUFFIX)
 
 
 def _state() -> str:
@@ -189,8 +197,8 @@ def _state() -> str:
     return given if os.path.isabs(given) else os.path.expanduser("~/.local/state")
 
 
-def _locked(path: str, flags: int) -> int | None:
-    """Opens and locks the file at `path`; None where it lost that name before it was locked.
+def _opened(path: str, flags: int) -> Note | None:
+    """Opens and locks the note at `path`; None where it lost that name before it was locked.
 
     Raises: LockedError, OSError.
     """
@@ -200,7 +208,7 @@ def _locked(path: str, flags: int) -> int | None:
             raise OSError(errno.EINVAL, "not a regular file", path)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(file), os.lstat(path)):
-            return file
+            return Note(path, file)
     except BlockingIOError:
         os.close(file)
         raise LockedError("another process is at this upload; wait for it to end, or end it") from None
@@ -213,16 +221,9 @@ def _locked(path: str, flags: int) -> int | None:
     return None
 
 
-def _read(path: str, file: int) -> Note:
-    try:
-        return Note(path, file)
-    except BaseException:
-        os.close(file)
-        raise
-
-
 def _token(path: str) -> Iterator[str]:
-    """Gives the token in a note that a process is at, which may be about to write or to remove it."""
-    with contextlib.suppress(OSError), open(os.open(path, _FLAGS), "rb") as lines:
-        for text in records.texts([lines.readline(_LINE_LIMIT)]):
-            yield json.loads(text)["token"]
+    """Gives the token in a note, which a process may be about to write or to remove."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with open(os.open(path, _FLAGS), "rb") as lines:
+            found = list(records.texts([lines.readline(_LINE_LIMIT)]))
+        yield from (str(json.loads(text)["token"]) for text in found)

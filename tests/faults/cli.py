@@ -69,7 +69,7 @@ def run(*argv, data=None, **options):
 
 def without_configuration(monkeypatch, home):
     """Leaves the store `local` below `home`, whatever the configuration of whoever runs the tests."""
-    for name in ("IMGSTORE_CONFIG", "XDG_DATA_HOME"):
+    for name in ("IMGSTORE_CONFIG", "XDG_DATA_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
 

@@ -1,0 +1,223 @@
+"""`imgstore reap`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from imgstore.backends import urls
+from imgstore.cli.amounts import show_size, show_time
+from imgstore.cli.command import Command
+from imgstore.cli.configured import every
+from imgstore.cli.location import Location, in_store, parse
+from imgstore.cli.options import AGE, PLACE, json_option, store_options, timeout_option
+from imgstore.cli.output import Terminal, printable
+from imgstore.cli.status import DONE, exit_status
+from imgstore.errors import ConfigError, ImgstoreError, LockedError, UnsupportedError
+from imgstore.model import Call
+from imgstore.store import Store, Upload, Uploader
+
+if TYPE_CHECKING:
+    from imgstore.transfer.notes import Notes
+
+# As for ls: the widest cell is known when the last one is.
+_SIZE: Final = len("1023.9 MiB")
+_TIME: Final = len("2026-01-01 00:00:00 UTC")
+_RESULT: Final = len("removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was left: where, since when (POSIX seconds), and the bytes it holds, None where nobody tells."""
+
+    where: str
+    since: float | None
+    result: str
+    held: int | None = None
+    error: ImgstoreError | None = None
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "imgstore reap --dry-run         what is left in all stores, and stays",
+        "imgstore reap cold              half uploads to the store cold",
+        "imgstore reap --older-than 1d . half images in this folder",
+    ),
+)
+@click.argument("places", type=PLACE, metavar="[STORE|FOLDER]...", nargs=-1)
+@click.option(
+    "--older-than",
+    type=AGE,
+    default="7d",
+    metavar="TIME",
+    help="Leave what began, or was written to, since then: 0, 90m, 2h or 30d. [default: 7d]",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
+@json_option
+@timeout_option
+@store_options
+@click.pass_obj
+def reap(terminal: Terminal, /, places: Sequence[str], **given: Any) -> int:
+    """Remove what ended copies have left: half uploads in STORE, half images in FOLDER.
+
+    Without any, all stores are looked into. The same cp would have gone on with what goes here. What a
+    process on this machine is at stays, however old it is. Uploads from elsewhere tell only when they began:
+    a TIME that is shorter than the longest of them takes ends it.
+
+    With --json the last line is an object with removed, found (with --dry-run), live and failed, each a list
+    of objects with location, since and held.
+    """
+    told: dict[str, list[Any]] = {"removed": [], "found": [], "live": [], "failed": []}
+    if given["as_json"]:
+        terminal.json = lambda: told
+    call = Call() if given["timeout"] is None else Call().within(given["timeout"])
+    status = DONE
+    with ExitStack() as stack:
+        todo = _todo(places, terminal, stack)
+        reaper = Reaper(given["older_than"], call, dry_run=given["dry_run"])
+        for found in reaper.run(todo):
+            told[found.result].append(_as_dict(found, terminal))
+            if found.error is not None:
+                status = max(status, exit_status(found.error))
+                terminal.say(terminal.sentence(found.error))
+            elif not given["as_json"]:
+                terminal.print(_row(found))
+    if given["as_json"]:
+        terminal.print_json(told)
+    else:
+        terminal.print(_sum(told))
+    return status
+
+
+class Reaper:
+    """Removes what is left and older than so many seconds, or with `dry_run` only finds it."""
+
+    def __init__(self, older_than: float, call: Call, *, dry_run: bool) -> None:
+        self._older_than = older_than
+        self._call = call
+        self._dry_run = dry_run
+
+    def run(self, places: Iterable[tuple[str, Store | None]]) -> Iterator[Found]:
+        """Gives what becomes of each; a place without a store is a folder. What fails does not end it."""
+        for name, store in places:
+            try:
+                if store is None:
+                    yield from self._in_folder(name)
+                elif store.uploader is not None:
+                    yield from self._in_store(name, store.uploader)
+            except ImgstoreError as exc:
+                yield Found(name, None, "failed", error=exc)
+
+    def _in_store(self, name: str, uploader: Uploader) -> Iterator[Found]:
+        from imgstore.transfer.notes import Notes
+
+        notes = Notes()
+        uploads = list(uploader.uploads(self._older_than, call=self._call))
+        paths = notes.paths()  # after the uploads: what is begun later is not among them
+        for upload in uploads:
+            yield self._dropped(f"{name}:{upload.key}", upload, uploader, notes, paths.get(upload.token))
+
+    def _dropped(
+        self, where: str, upload: Upload, uploader: Uploader, notes: Notes, path: str | None
+    ) -> Found:
+        try:
+            note = notes.at(path) if path else None
+        except LockedError:
+            return Found(where, upload.started, "live")
+        with note or nullcontext():
+            try:
+                if not self._dry_run:
+                    uploader.abort(upload.token, call=self._call)
+            except ImgstoreError as exc:
+                return Found(where, upload.started, "failed", error=exc)
+            if note is not None and not self._dry_run:
+                note.forget()
+        return Found(where, upload.started, self._done)
+
+    def _in_folder(self, folder: str) -> Iterator[Found]:
+        from imgstore.publish.leftovers import leftovers
+
+        for left in leftovers(folder, self._older_than):
+            try:
+                result = self._done if self._dry_run or left.remove() else "live"
+            except ImgstoreError as exc:
+                yield Found(left.path, left.since, "failed", left.held, exc)
+            else:
+                yield Found(left.path, left.since, result, left.held)
+
+    @property
+    def _done(self) -> str:
+        return "found" if self._dry_run else "removed"
+
+
+def _todo(places: Sequence[str], terminal: Terminal, stack: ExitStack) -> list[tuple[str, Store | None]]:
+    """Gives what each place is: the store of that name, or None for a folder.
+
+    Raises: ConfigError for what is neither, UnsupportedError for a store that takes no uploads in parts.
+    """
+    where = [_location(each) for each in places]
+    stores: Mapping[str, Store] = {}
+    if not where or any(each is not None and each.kind == "store" for each in where):
+        stores = stack.enter_context(every(terminal))
+    if not where:
+        return list(stores.items())
+    todo: list[tuple[str, Store | None]] = []
+    for text, each in zip(places, where, strict=True):
+        if each is None:
+            todo.append((text, None))
+            continue
+        store = _service(each, stack) if each.kind == "service" else _stored(each, stores)
+        if store.uploader is None:
+            raise UnsupportedError(
+                "the store takes no uploads in parts; nothing is left in it", store=each.store
+            )
+        todo.append((each.store or each.shown, store))
+    return todo
+
+
+def _location(text: str) -> Location | None:
+    """Gives the store that `text` names, None where that is a folder. Raises: ConfigError."""
+    if text in {".", ".."} or ("/" in text and "://" not in text):
+        return None
+    where = parse(text) if ":" in text else in_store(text, "")
+    if where.kind not in {"store", "service"} or where.key:
+        raise ConfigError(f"{where.shown} is neither a store nor a folder; a folder is written with a /")
+    return where
+
+
+def _stored(where: Location, stores: Mapping[str, Store]) -> Store:
+    if where.store not in stores:
+        known = ", ".join(stores)
+        raise ConfigError(
+            f"there is no store {where.store!r} (there are: {known}); a folder is written ./{where.store}"
+        )
+    return stores[where.store]
+
+
+def _service(where: Location, stack: ExitStack) -> Store:
+    driver, _ = urls.at(where.text)
+    driver.store_id = where.shown
+    return stack.enter_context(driver)
+
+
+def _as_dict(found: Found, terminal: Terminal) -> dict[str, Any]:
+    told: dict[str, Any] = {"location": found.where, "since": found.since, "held": found.held}
+    return told if found.error is None else {**told, "error": terminal.fields(found.error)}
+
+
+def _row(found: Found) -> str:
+    size = "" if found.held is None else show_size(found.held)
+    since = "" if found.since is None else show_time(found.since)
+    return f"{found.result:{_RESULT}}  {since:{_TIME}}  {size:>{_SIZE}}  {printable(found.where)}"
+
+
+def _sum(told: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    counts = [f"{len(each)} {result}" for result, each in told.items() if each]
+    held = sum(each["held"] or 0 for result in ("removed", "found") for each in told[result])
+    room = f"; {show_size(held)} in folders" if held else ""
+    return f"{', '.join(counts) or 'nothing to remove'}{room}"
