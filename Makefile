@@ -9,7 +9,7 @@ JOBS ?= 2
 
 PY := $(VENV)/bin/python
 
-.PHONY: help venv demo-venv lint test test-real demo soak bench sample clean
+.PHONY: help venv demo-venv lint test test-real promises demo soak bench sample clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test       lint, types and every test that needs no outside server"
 	@echo "make test-real  the tests against real servers (installs them by apt and pip where it may)"
 	@echo "make lint       ruff, import-linter, mypy --strict"
+	@echo "make promises   measures each promise again and writes docs/promises.md"
 	@echo "make soak       mutants and long runs: minutes to hours"
 	@echo "make bench      speed beside curl, rclone, requests, glance_store ... (installs them where it may)"
 	@echo "make sample     etc/imgstore/imgstore.conf.sample anew, after an option has changed"
@@ -45,6 +46,11 @@ test-real: venv
 
 demo: demo-venv
 	@$(PY) -m demo
+
+# Those against real servers too; one after the other, as some measure seconds.
+promises: venv
+	@tools/real-servers "$(VENV)"
+	$(PY) -m pytest -m "promise" --promises docs/promises.md tests $(ARGS)
 
 # pytest's 5 says that no test carries the mark.
 soak: venv

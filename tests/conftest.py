@@ -15,12 +15,16 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
-from tests import canary
+from tests import canary, promises
+from tests.promises import promise
+
+__all__ = ["promise"]
 
 # A shell ignores SIGINT for what it runs in the background, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -48,6 +52,7 @@ _pause = time.sleep
 Report = pytest.TestReport | pytest.CollectReport
 LEAKS: pytest.StashKey[list[str]] = pytest.StashKey()
 ESCAPED: pytest.StashKey[list[str]] = pytest.StashKey()
+LEDGER: pytest.StashKey[promises.Ledger] = pytest.StashKey()
 
 
 def descriptors() -> dict[int, str]:
@@ -194,9 +199,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that writes down what was measured of the promises."""
+    parser.addoption("--promises", metavar="FILE", type=Path, help="write the table of the promises to FILE")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives the run its list of secrets that reached a finished report."""
+    """Gives the run its lists: of secrets that reached a finished report, of promises measured."""
     config.stash[ESCAPED] = []
+    config.stash[LEDGER] = promises.Ledger()
+    config.pluginmanager.register(config.stash[LEDGER])
 
     class LastLook:
         """Reads each report as it is shown, whoever wrote into it: under xdist in the main process."""
@@ -216,8 +228,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Counts the cases of the kit, and names the tests whose reports show a secret."""
+    """Counts the cases of the kit, tells of the promises, and names the tests whose reports show a secret."""
     _count_cases(terminalreporter)
+    promises.summarize(terminalreporter, config.stash[LEDGER])
+    if (path := config.getoption("promises")) is not None:
+        promises.write(path, config.stash[LEDGER])
     if config.stash[ESCAPED]:
         terminalreporter.section("secrets in the reports", red=True)
         for each in dict.fromkeys(config.stash[ESCAPED]):

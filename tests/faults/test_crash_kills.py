@@ -38,7 +38,7 @@ FOLLOWED = [name for name in WAYS if name not in {"upload", "upload, two directo
 
 
 @pytest.mark.parametrize("name", thinned(FOLLOWED, 2))
-def test_killed_at_the_nth_call(killer, folder, name):
+def test_killed_at_the_nth_call(killer, folder, name, promise):
     way, root = WAYS[name].hasty, folder / "root"
     way.lay(root)
     way.run(root)
@@ -56,6 +56,7 @@ def test_killed_at_the_nth_call(killer, folder, name):
         if not end.killed:
             break
     assert number > 10
+    promise("P13", "calls before which the process was killed, each judged", number - 1)
 
 
 def test_what_a_killed_overwrite_left_goes_with_the_image(killer, folder):

@@ -175,13 +175,15 @@ def first_loss(change, *, since=0):
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_power_loss_leaves_the_old_image_or_the_new(root, name, tried):
+def test_power_loss_leaves_the_old_image_or_the_new(root, name, tried, promise):
     change = Change(name, root)
     tried["operations"] += len(change.log)
+    before = tried["states"]
     for made, state in change.states():
         tried["states"] += 1
         why = change.wrong(state, made, recover=True)
         assert why is None, f"{why}, after {[str(op)[:80] for op in change.log[:made]]}"
+    promise("P13", "states that a power loss may leave, each judged", tried["states"] - before)
 
 
 @pytest.mark.parametrize("name", thinned(RECORDED, 2))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 
 from imgstore.errors import BadReplyError, ConnectionLostError, StalledError, TimedOutError
@@ -186,3 +189,19 @@ def test_a_retry_after_the_first_success_is_given_back_too():
     budget.spend(LOST)
     budget.progress(REFUND)
     assert bucket.tokens == 402
+
+
+def test_p10_clients_that_failed_together_do_not_come_back_together(promise):
+    """Full jitter: of 10,000 clients, in any tenth of a second at most twice as many as on the average."""
+    rng = random.Random(10)
+    budgets = [Budget(8, TokenBucket()) for _ in range(10_000)]
+    for _ in range(5):
+        pauses = [budget.spend(LOST) for budget in budgets]
+        bins = Counter(int((pause.at_least + pause.spread * rng.random()) / 0.1) for pause in pauses)
+        mean = len(budgets) / max(1, round(pauses[0].spread / 0.1))
+        promise(
+            "P10",
+            "of the average, those that come back in one tenth of a second",
+            max(bins.values()) / mean,
+            2,
+        )
