@@ -22,9 +22,6 @@ import hypothesis
 import pytest
 
 from tests import canary, promises
-from tests.promises import promise
-
-__all__ = ["promise"]
 
 # A shell ignores SIGINT for what it runs in the background, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -53,6 +50,8 @@ Report = pytest.TestReport | pytest.CollectReport
 LEAKS: pytest.StashKey[list[str]] = pytest.StashKey()
 ESCAPED: pytest.StashKey[list[str]] = pytest.StashKey()
 LEDGER: pytest.StashKey[promises.Ledger] = pytest.StashKey()
+
+promise = promises.promise  # a fixture of every test
 
 
 def descriptors() -> dict[int, str]:
