@@ -27,7 +27,6 @@ from imgstore.errors import (
     UploadLostError,
 )
 from imgstore.model import Call, CancelToken, Part
-from tests.thinning import thinned
 
 PART = 5000
 DATA = bytes(range(251)) * 60
@@ -341,7 +340,8 @@ def killed(store, token, parts, at):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("overwrite", thinned([True, False], 2))
+@pytest.mark.wide  # tests/faults/test_crash_kills.py kills an upload, too, at each call of the kernel
+@pytest.mark.parametrize("overwrite", [True, False])
 def test_a_complete_killed_at_any_step_is_asked_again(tmp_path, overwrite):
     """Killed before each step in turn: the image is whole or not there, and asking again makes it whole."""
     old = b"old"

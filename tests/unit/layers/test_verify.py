@@ -7,7 +7,7 @@ import logging
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imgstore.errors import (
@@ -104,6 +104,7 @@ def test_a_clean_read_is_one_request(store):
     assert not told
 
 
+@settings(max_examples=25)
 @given(st.data())
 def test_any_range_is_what_was_asked(data):
     store = Bent()
