@@ -1,8 +1,8 @@
 """The only place that orders layers, and says what each does to each facet.
 
 Inner to outer: *metrics* sees every attempt; *limit* holds permits and bandwidth for each attempt, so that a
-pause between two tries holds none; *resume* splices; *verify* proves what was spliced. Settings switch a
-layer on or off and never reorder.
+pause between two tries holds none; *resume* splices; *verify* proves what was spliced; *parallel* reads parts
+that each have all of that. Settings switch a layer on or off and never reorder.
 """
 
 from __future__ import annotations
@@ -77,6 +77,16 @@ FACETS: Mapping[str, Mapping[str, Literal["wrap", "pass"]]] = {
         "acls": "pass",
         "space": "pass",
     },
+    "parallel": {
+        "writer": "pass",
+        "uploader": "pass",
+        "lister": "pass",
+        "extents": "pass",
+        "device": "pass",
+        "copier": "pass",
+        "acls": "pass",
+        "space": "pass",
+    },
 }
 
 
@@ -87,7 +97,7 @@ class LayerSettings:
     `resume_attempts` of 0 leaves the resume layer out, `verify` of "off" the verify layer, unless
     `store_manifests` asks for a manifest of each image that is stored, as `verify` of "required" does by
     itself. Manifests are beside their images, or in the store `manifest_store`, which `open_stores` knows by
-    its name. See the layers for what each setting means.
+    its name. `parallel` of 1 reads over one connection. See the layers for what each setting means.
 
     Raises: ConfigError naming the setting and what would do.
     """
@@ -103,6 +113,8 @@ class LayerSettings:
     verify: Literal["off", "if-present", "required"] = "off"
     manifest_store: str | None = None
     store_manifests: bool | None = None
+    parallel: int = 1
+    part_size: int = 4 << 20
 
     @property
     def makes_manifests(self) -> bool:
@@ -113,7 +125,7 @@ class LayerSettings:
         for name in ("resume_attempts", "stall_floor", "skip_limit", "proof_limit"):
             if not getattr(self, name) >= 0:  # NaN is not, either
                 raise ConfigError(f"{name} is {getattr(self, name)}; it is 0 or more")
-        for name in ("stall_timeout", "deadline", "max_streams", "rate_limit"):
+        for name in ("stall_timeout", "deadline", "max_streams", "rate_limit", "parallel", "part_size"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {value}; it is above 0")
@@ -176,16 +188,18 @@ def verified(
 ) -> Store:
     """Gives `store` with what `settings` say of verifying; `manifests` is where those of its images are.
 
+    What is verified is read over as many connections as they say.
+
     Without it they are beside their images, and not listed. It stays the caller's to close. Who names one has
     manifests there, which go with their images, whatever the settings say.
     """
     if settings.verify == "off" and not settings.makes_manifests and manifests is None:
-        return store
+        return _parallel(store, settings)
     # a fifth of what `imgstore --help` may take, for those who verify
     from imgstore.layers._manifests import SUFFIX, StoredManifests
     from imgstore.layers.verify import VerifyLayer
 
-    return VerifyLayer(
+    store = VerifyLayer(
         store,
         StoredManifests(store if manifests is None else manifests),
         required=settings.verify == "required",
@@ -195,6 +209,26 @@ def verified(
         spare=settings.max_streams is None,
         observe=observe,
     )
+    return _parallel(store, settings)
+
+
+def _parallel(store: Store, settings: LayerSettings) -> Store:
+    if settings.parallel == 1:
+        return store
+    from imgstore.layers.parallel import ParallelLayer
+
+    return ParallelLayer(
+        store, streams=settings.parallel, part_size=settings.part_size, deadline=settings.deadline
+    )
+
+
+def _parted(store: Store) -> tuple[Store, Callable[[Store], Store]]:
+    """Gives `store` without the parallel layer, and what puts that around it again, if there is one."""
+    from imgstore.layers.parallel import ParallelLayer
+
+    if isinstance(store, ParallelLayer):
+        return store.inner, store.around
+    return store, lambda inner: inner
 
 
 def followed(store: Store) -> Store:
@@ -205,9 +239,10 @@ def followed(store: Store) -> Store:
     from imgstore.layers._manifests import SUFFIX, StoredManifests
     from imgstore.layers.verify import VerifyLayer
 
-    if isinstance(store, VerifyLayer):
+    inner, parallel = _parted(store)
+    if isinstance(inner, VerifyLayer):
         return store
-    return VerifyLayer(store, StoredManifests(store), proves=False, hide=SUFFIX)
+    return parallel(VerifyLayer(inner, StoredManifests(inner), proves=False, hide=SUFFIX))
 
 
 def makes_manifests(store: Store) -> bool:
@@ -229,8 +264,9 @@ def unproven(store: Store) -> tuple[Store, Manifests]:
     from imgstore.layers._manifests import StoredManifests
     from imgstore.layers.verify import VerifyLayer
 
-    if isinstance(store, VerifyLayer):
-        return store.inner, store.manifests
+    inner, parallel = _parted(store)
+    if isinstance(inner, VerifyLayer):
+        return parallel(inner.inner), inner.manifests
     return store, StoredManifests(store)
 
 
@@ -239,7 +275,8 @@ def proven(store: Store, manifest: Manifest, *, observe: Callable[[Event], None]
     from imgstore.layers._manifests import OneManifest
     from imgstore.layers.verify import VerifyLayer
 
-    return VerifyLayer(store, OneManifest(manifest), required=True, observe=observe)
+    inner, parallel = _parted(store)
+    return parallel(VerifyLayer(inner, OneManifest(manifest), required=True, observe=observe))
 
 
 def leg(store: Store, key: str | None = None, *, priority: int = 1, name: str = "") -> Leg:
@@ -250,7 +287,8 @@ def leg(store: Store, key: str | None = None, *, priority: int = 1, name: str = 
     from imgstore.layers.mirror import Leg
     from imgstore.layers.verify import VerifyLayer
 
-    manifest = store.manifest if isinstance(store, VerifyLayer) else None
+    inner, _ = _parted(store)
+    manifest = inner.manifest if isinstance(inner, VerifyLayer) else None
     return Leg(store, key, priority, name, manifest)
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol
 from imgstore.buffer import paged
 from imgstore.errors import DigestMismatchError, ImgstoreError, TruncatedError, VersionChangedError
 from imgstore.layers._repairs import Repairs
+from imgstore.layers.base import lead_of
 from imgstore.manifest import Manifest
 from imgstore.model import ANY, ByteRange, Call, CancelToken, Event, ObjectInfo, Version
 from imgstore.store import Store
@@ -133,6 +134,11 @@ class ChunkReader:
             raise StaleError(told)
         self._info = replace(info, size=self.proof.size)
         return self._info
+
+    @property
+    def lead(self) -> int:
+        """As that of the store's own stream."""
+        return 0 if self._stream is None else lead_of(self._stream)
 
     @property
     def held(self) -> float:

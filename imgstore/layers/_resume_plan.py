@@ -11,7 +11,6 @@ neither version nor digest, by reading what was delivered once more (`Prove`).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -30,11 +29,11 @@ from imgstore.errors import (
     VersionChangedError,
 )
 from imgstore.layers._stall import StallMeter
+from imgstore.layers._whole_digest import usable_digest
 from imgstore.model import ObjectInfo, Version
 from imgstore.retry import Budget, Pause
 
 PROOF_ALGORITHM: Final = "sha256"
-_STRONGEST_FIRST: Final = ("sha512", "sha384", "sha256", "blake2b", "sha1", "md5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +236,7 @@ class ResumePlan:
             whole = self.start == 0 and (
                 self._stop is None or (info.size is not None and self._stop >= info.size)
             )
-            self.digest = _usable_digest(info) if whole else None
+            self.digest = usable_digest(info) if whole else None
         if info.size is not None:
             self.end = info.size if self._stop is None else min(self._stop, info.size)
 
@@ -295,10 +294,3 @@ def exhausted(error: TransientError, why: str) -> ImgstoreError:
     if isinstance(error, BadReplyError):
         return ProtocolViolationError(f"{error}; {why}")
     return RetriesExhaustedError(f"{why}; the last failure: {error}")
-
-
-def _usable_digest(info: ObjectInfo) -> tuple[str, str] | None:
-    for name in _STRONGEST_FIRST:
-        if name in info.digests and name in hashlib.algorithms_available:
-            return name, info.digests[name].lower()
-    return None

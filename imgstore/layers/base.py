@@ -50,6 +50,13 @@ class Layer(Store):
         super().close()
         self.inner.close()
 
+    def pinned(self, stream: ByteStream) -> Store:
+        """Gives the store that further ranges of what `stream`, one of this layer's, is of are read from.
+
+        What this layer looked up for that stream it does not look up again.
+        """
+        return self
+
     def _inner_stream(
         self, key: str, start: int, stop: int | None, version: Version, call: Call
     ) -> ByteStream:
@@ -81,6 +88,12 @@ def proof_of(stream: ByteStream) -> Manifest | None:
     """Gives the manifest that each byte of a stream is held against, by what its raw reader says."""
     proof: Manifest | None = getattr(stream._raw, "proof", None)
     return proof
+
+
+def lead_of(stream: ByteStream) -> int:
+    """Gives the bytes before the range that the store sends along, also where a layer below skips them."""
+    lead: int = getattr(stream._raw, "lead", 0)
+    return stream.lead or lead
 
 
 def passed(stream: ByteStream, raw: StreamReader | None = None) -> Opened:

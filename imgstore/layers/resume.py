@@ -221,6 +221,11 @@ class _Spliced:
         self._check_digest()
         return self._plan.info
 
+    @property
+    def lead(self) -> int:
+        """Bytes before the range that the open stream still brings, and that are skipped."""
+        return 0 if self._stream is None else self._stream.lead
+
     def readinto(self, buffer: memoryview, /) -> int:
         while True:
             action = self._plan.action

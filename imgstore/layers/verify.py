@@ -11,11 +11,11 @@ from imgstore.layers import _verified_facets as facets
 from imgstore.layers import _verified_writes as writes
 from imgstore.layers._chunk_reader import ChunkReader, StaleError, VerifiedChunk, difference
 from imgstore.layers._repairs import Repairs
-from imgstore.layers.base import Layer
+from imgstore.layers.base import Layer, proof_of
 from imgstore.manifest import Manifest
 from imgstore.model import ByteRange, Call, Event, Version
 from imgstore.store import Store
-from imgstore.stream import Opened
+from imgstore.stream import ByteStream, Opened
 
 LOG = logging.getLogger(__name__)
 
@@ -122,6 +122,11 @@ class VerifyLayer(Layer):
         proves = self._proves and not self._is_manifest(key)
         return self.manifests.find(key, call) if proves else None
 
+    def pinned(self, stream: ByteStream) -> Store:
+        """As that of `Layer`: the manifest stays the one, or none, that `stream` was held against."""
+        manifest = proof_of(stream)
+        return self.inner if manifest is None else _Pinned(self, manifest)
+
     def keep(self, chunk: VerifiedChunk) -> None:
         """Remembers the chunk that was verified last, for small reads that follow one another."""
         self._kept = chunk
@@ -193,6 +198,28 @@ class VerifyLayer(Layer):
         held = self.inner.stat(key, call=call).version
         if version is not None and version != held:
             raise VersionChangedError("the store holds another version of the image", key=key)
+
+
+class _Pinned(Layer):
+    """One image of a store, proven by one manifest."""
+
+    def __init__(self, layer: VerifyLayer, manifest: Manifest) -> None:
+        super().__init__(layer.inner)
+        self._layer = layer
+        self._manifest = manifest
+
+    def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
+        wanted = _clipped(self._manifest, key, start, stop)
+        reader = ChunkReader(
+            self.inner, key, self._manifest, wanted, version=version, call=call, layer=self._layer
+        )
+        try:
+            return Opened(reader, reader.begin(), wanted)
+        except BaseException as exc:
+            reader.close()
+            if isinstance(exc, StaleError):
+                raise VersionChangedError(f"the image is not that of its manifest any more: {exc}") from None
+            raise
 
 
 def _clipped(manifest: Manifest, key: str, start: int, stop: int | None) -> ByteRange:

@@ -10,12 +10,15 @@ from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.mirror import Leg, Mirror
+from imgstore.layers.parallel import ParallelLayer
 from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
 from imgstore.testing.conformance import LayerSuite, ReadSuite
 from imgstore.testing.conformance._base import SIZE, pattern
 from imgstore.testing.conformance._place import WatchedStore
+from tests.conformance.parts import InParts
 from tests.manifests import Given, Made
+from tests.ramps import AtOnce
 
 
 class TestBase(LayerSuite):
@@ -68,6 +71,22 @@ class TestResume(LayerSuite):
 
     def layer(self, inner):
         return ResumeLayer(inner)
+
+
+class TestParallel(LayerSuite):
+    """Of ranges of at most a part, as all of the suite's are."""
+
+    def layer(self, inner):
+        return ParallelLayer(inner, streams=8)
+
+
+class TestParallelInParts(InParts):
+    """As many parts as there are connections, from the first byte on."""
+
+    part_size = 2048
+
+    def layer(self, inner):
+        return ParallelLayer(inner, streams=4, part_size=self.part_size, ramp=AtOnce)
 
 
 class Telling(WatchedStore):

@@ -12,6 +12,7 @@ from imgstore.backends.memory import MemoryStore
 from imgstore.layers._manifests import SUFFIX, StoredManifests
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
+from imgstore.layers.parallel import ParallelLayer
 from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
 from imgstore.stack import LayerSettings, build
@@ -25,6 +26,8 @@ from imgstore.testing.conformance import (
     WriteSuite,
 )
 from tests.conformance import test_filesystem, test_memory
+from tests.conformance.parts import InParts
+from tests.ramps import AtOnce
 
 ONE = {"max_streams": 1}
 MANY = {"max_streams": 16, "rate_limit": 1 << 40}
@@ -36,6 +39,7 @@ LAYERS = {
     "Limit": lambda inner: LimitLayer(inner, **MANY),
     "Resume": ResumeLayer,
     "Verify": lambda inner: VerifyLayer(inner, StoredManifests(inner), hide=SUFFIX),
+    "Parallel": lambda inner: ParallelLayer(inner, streams=4, part_size=InParts.part_size, ramp=AtOnce),
 }
 WRAPS = {
     "Metrics": {"writer", "uploader"},
@@ -62,11 +66,16 @@ STACKS = {
     "WholeWithOne": lambda store: build(store, LayerSettings(**ONE)),
     "WholeKept": lambda store: build(store, LayerSettings(**MANY, verify="if-present", store_manifests=True)),
     "WholeVerified": lambda store: build(store, LayerSettings(**ONE, verify="if-present")),
+    "WholeInParts": lambda store: build(store, LayerSettings(**MANY, parallel=4, part_size=16 << 10)),
+    "WholeInPartsWithOne": lambda store: build(
+        store, LayerSettings(**ONE, verify="if-present", parallel=4, part_size=16 << 10)
+    ),
 }
 
 # On a disk each case costs a few syncs: the rest is run by make test-real.
 BRIEF = {"Whole"}
-LEFT = {"And".join(pair) for pair in PAIRS} | {"WholeKept"}
+LEFT = {"And".join(pair) for pair in PAIRS} | {"WholeKept", "WholeInParts"}
+LEFT_PAIRS = {("Metrics", "Parallel"), ("Limit", "Parallel")}
 
 
 class Memory(test_memory.Place):
@@ -119,22 +128,28 @@ def define():
         made = type(called, (place(driver, name, wrap), suite), {})
         if driver is Filesystem and suite is WriteSuite:
             made = pytest.mark.usefixtures("_small")(made)
-        if name in LEFT or (driver is Filesystem and name not in BRIEF):
+        passed = "Para" in name or "Parts" in name  # which passes every facet
+        if (
+            name in LEFT
+            or (driver is Filesystem and name not in BRIEF)
+            or (passed and suite is not ReadSuite)
+        ):
             made = pytest.mark.wide(made)
         globals()[called] = made
     for pair in PAIRS:
         called = f"TestLayer{'And'.join(pair)}"
         wraps = frozenset().union(*(WRAPS.get(each, ()) for each in pair))
         wrap = layered(pair)
-        globals()[called] = type(
+        made = type(
             called,
-            (LayerSuite,),
+            (InParts if "Parallel" in pair else LayerSuite,),
             {
                 "wraps": wraps,
                 "layer": lambda self, inner, wrap=wrap: wrap(inner),
                 "streams": 1 if "LimitToOne" in pair else Suite.streams,
             },
         )
+        globals()[called] = pytest.mark.wide(made) if pair in LEFT_PAIRS else made
 
 
 define()

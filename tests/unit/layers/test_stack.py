@@ -12,6 +12,7 @@ from imgstore.errors import ConfigError, ConnectionLostError, PermanentError, Re
 from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
+from imgstore.layers.parallel import ParallelLayer
 from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
 from imgstore.model import NO_CALL, Call
@@ -28,6 +29,7 @@ LAYERS = {
     "limit": lambda inner: LimitLayer(inner, max_streams=1, rate_limit=1e9),
     "resume": lambda inner: ResumeLayer(inner, jitter=lambda: 0.0),
     "verify": lambda inner: VerifyLayer(inner, Given({}), hide=".meta4"),
+    "parallel": lambda inner: ParallelLayer(inner, streams=4),
 }
 
 
