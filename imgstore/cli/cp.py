@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgstore.cli import uploading
+from imgstore.cli import downloading, uploading
 from imgstore.cli.amounts import show_count
 from imgstore.cli.command import Command
 from imgstore.cli.configured import needed
@@ -21,12 +21,11 @@ from imgstore.cli.output import Terminal
 from imgstore.cli.source import Source, check_idle
 from imgstore.cli.sources import joined, name_of
 from imgstore.cli.status import DONE
-from imgstore.cli.target import admit, check, completed, opened_target, service
-from imgstore.errors import AlreadyExistsError, ConfigError, OperationCancelledError, StorageIOError
+from imgstore.cli.target import admit, check, completed, service
+from imgstore.errors import AlreadyExistsError, ConfigError, StorageIOError
 from imgstore.store import Store
 
 if TYPE_CHECKING:
-    from imgstore.backends.filesystem import FilesystemStore
     from imgstore.manifest import Manifest
     from imgstore.transfer.progress import Report
 
@@ -199,10 +198,8 @@ def _copy(
             joined(sources, given, terminal, stores, json_events(mode, terminal, report))
         )
         if target.kind not in {"store", "service"}:
-            out = stack.enter_context(opened_target(target, origin.call, given))
-            stack.enter_context(shown(report, terminal, face, origin.name))
-            bare = origin.file if target.kind == "path" and _leaves_bytes_alone(given) else None
-            _download(origin, target, out, report, digest=given["as_json"], bare=bare)
+            meter = shown(report, terminal, face, origin.name)
+            downloading.run(origin, sources, target, given, terminal, meter=meter, report=report)
             return
         if target.kind == "store":
             store = stores[target.store]
@@ -227,32 +224,6 @@ def _copy(
             _copy_inside(upload.store, origin, target.key, report, overwrite=given["force"])
         else:
             uploading.run(upload, given, terminal, report)
-
-
-def _leaves_bytes_alone(given: dict[str, Any]) -> bool:
-    """Whether nobody wants the bytes hashed, slowed down, or told of in events: then the kernel may copy."""
-    wanted = given["as_json"] or given["manifest"] or given["read_back"] or given["progress"] == "json"
-    return not (wanted or layer_settings(given))
-
-
-def _download(
-    origin: Source, target: Location, out: Any, report: Report, *, digest: bool, bare: FilesystemStore | None
-) -> None:
-    """Copies and publishes: through this process, or with `bare`, from one file to another, past it."""
-    from imgstore.transfer.copy import copy
-
-    try:
-        if bare is not None:
-            report.total = bare.stat(origin.key, call=origin.call).size
-            info = bare.copier.copy_out(origin.key, out, call=origin.call, copied=report.delivered)
-            out.publish(info.size)
-            return
-        with origin.open() as stream:
-            copy(stream, out, report=report, digest=digest)
-    except KeyboardInterrupt:
-        if getattr(out, "published", False):
-            raise OperationCancelledError(f"interrupted when {target.shown} was complete") from None
-        raise
 
 
 def _copy_inside(store: Store, origin: Source, key: str, report: Report, *, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from imgstore.backends.urls import SERVICES
 from imgstore.errors import ConfigError, redact_url
@@ -17,6 +17,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NEARLY_URL = re.compile(r"https?[:/]", re.IGNORECASE)
 _NAMED = re.compile(r"([^/:]*):(.*)", re.DOTALL)
 _STORE = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")  # what a configuration takes for a name
+
+# What signs a URL, by the names of S3, Google, CloudFront, Swift and Azure.
+_SIGNED = re.compile(
+    r"x-(amz|goog)-.*|temp_url_.*|awsaccesskeyid|googleaccessid|key-pair-id|policy|signature|expires|"
+    r"sig|se|st|sp|sr|sv|sip|spr|sks|skoid|sktid|skt|ske|skv",
+    re.IGNORECASE,
+)
 
 _ABSENT = {
     "ftp": "FTP is not supported; use an http:// or https:// URL, or fetch it and give the path",
@@ -44,6 +51,22 @@ class Location:
     def scheme(self) -> str:
         """The scheme of a URL, in small letters."""
         return self.text.partition(":")[0].lower()
+
+    @property
+    def place(self) -> str:
+        """The same at each run, and another for another image; it may hold secrets and is not to be shown.
+
+        A path is taken in full; of a URL, what signs it or says until when is left out.
+        """
+        if self.kind == "path":
+            return os.path.realpath(self.text)
+        if self.kind != "url":
+            return self.text
+        parts = urlsplit(self.text)
+        query = [
+            each for each in parse_qsl(parts.query, keep_blank_values=True) if not _SIGNED.fullmatch(each[0])
+        ]
+        return f"{parts.scheme}://{parts.hostname}:{parts.port}{parts.path}?{sorted(query)}"
 
     @property
     def name(self) -> str:

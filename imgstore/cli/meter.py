@@ -101,7 +101,7 @@ class _Meter:
             pause = self._face.interval
 
     def _rate(self) -> float:
-        now, count = self._report.seconds, self._report.bytes
+        now, count = self._report.seconds, self._report.bytes - self._report.held
         if count > self._marks[-1][1]:
             self._moved = now
         elif now - self._moved > _SILENCE:
@@ -237,7 +237,9 @@ def _troubles(report: Report | Batch) -> str:
 
 def _summary(report: Report | Batch, name: str) -> str:
     told = f"{name}: {show_size(report.bytes)} in {show_seconds(report.seconds)}"
-    told += f", {show_size(report.bytes / max(report.seconds, 1e-3))}/s"
+    told += f", {show_size((report.bytes - report.held) / max(report.seconds, 1e-3))}/s"
+    if report.held:
+        told += f", {show_size(report.held)} of it held before"
     if report.resumes:
         told += f", {_troubles(report)}"
     if len(report.sources) > 1 or report.failures:

@@ -165,9 +165,25 @@ class PartialFile:
                     self._write_zeros(start, stop)
         self._writer().zeroed(offset, offset + count)
 
-    def fileno(self) -> int:
-        """Gives the descriptor of the half image, to be read."""
-        return self._file
+    def stretches(self) -> Iterator[tuple[int, bool]]:
+        """Gives where each stretch ends and whether it is a hole. Raises: StorageIOError."""
+        at, size = 0, self._begun().size
+        with self._typed("read"):
+            for start, stop in _data_in(self._file, 0, size):
+                if start > at:
+                    yield start, True
+                yield stop, False
+                at = stop
+        if at < size:
+            yield size, True
+
+    def readinto(self, buffer: memoryview, offset: int) -> int:
+        """Fills the front of `buffer` with what is at `offset`. Raises: StorageIOError, also for nothing."""
+        with self._typed("read"):
+            count = os.preadv(self._file, [buffer], offset)
+        if not count:
+            raise StorageIOError(f"cannot read {self.path}: somebody has cut off {self._part}")
+        return count
 
     def publish(self, *, read_back: bool = False) -> os.stat_result:
         """Makes the image durable and gives it its name, if all of it is written.

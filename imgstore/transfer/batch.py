@@ -11,7 +11,7 @@ from typing import Any, Final
 from imgstore.transfer.progress import Failure, Report
 
 # What the report of a batch has as the sum of those of its copies.
-_SUMS: Final = ("received", "refetched", "attempts", "resumes", "stalls", "repaired_chunks")
+_SUMS: Final = ("held", "received", "refetched", "attempts", "resumes", "stalls", "repaired_chunks")
 
 
 class Batch:
@@ -55,6 +55,10 @@ class Batch:
     def bytes(self) -> int:
         """What is in the targets, that of the copy under way with it."""
         return self._done + self._current.bytes
+
+    @property
+    def held(self) -> int:
+        return self._sums["held"] + self._current.held
 
     @property
     def resumes(self) -> int:

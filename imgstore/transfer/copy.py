@@ -22,14 +22,18 @@ _MEMORY: Final = 4 * BUFFER
 _ALGORITHMS: Final = ("sha512", "sha256", "sha1", "md5")
 
 
-class Target(Protocol):
-    """Where a copy goes: a pending file, standard output."""
+class Sink(Protocol):
+    """What takes bytes in their order."""
 
     def write(self, data: memoryview, /) -> None:
         """Takes all of `data`."""
 
     def skip(self, count: int, /) -> None:
         """Takes `count` zeros."""
+
+
+class Target(Sink, Protocol):
+    """Where a copy goes: a pending file, standard output."""
 
     def publish(self, size: int | None = None, /) -> object:
         """Makes it final, if it is `size` bytes."""
@@ -98,7 +102,7 @@ def copy(stream: ByteStream | SparseStream, target: Target, *, report: Report, d
     """
     report.total = stream.range.size
     with Digester(stream, digest=digest) as digester:
-        _pump(stream, target, report, digester.hasher)
+        pour(stream, target, report, digester.hasher)
         size = stream.range.size
         if report.bytes != size:
             raise TruncatedError(f"{report.bytes} bytes were copied of {size}", offset=report.bytes)
@@ -114,7 +118,8 @@ def _claimed(stream: Described) -> dict[str, str]:
     return next(({name: digests[name].lower()} for name in _ALGORITHMS if name in digests), {})
 
 
-def _pump(stream: ByteStream | SparseStream, target: Target, report: Report, hasher: Hasher) -> None:
+def pour(stream: ByteStream | SparseStream, target: Sink, report: Report, hasher: Hasher) -> None:
+    """Writes all of `stream` into `target`, noted and hashed on the way. Raises: as both."""
     pass_hole = stream.hole if isinstance(stream, SparseStream) else lambda: 0
     while True:
         if count := pass_hole():

@@ -24,14 +24,16 @@ class Failure:
 class Report:
     """A fold over events: `observe` takes one after the other, from any thread.
 
-    `bytes` reached the target; `received` came as body from the stores, and `refetched` of them had come
-    before. `attempts` counts the requests that were made for bytes, `resumes` how often the transfer went on
-    after a break, `stalls` how often it was broken for being too slow. `sources` tells the bytes received by
-    store, `failures` each time that one of several sources was left for another, and why.
+    `bytes` are in the target, `held` of them since an earlier copy that was broken off; `received` came as
+    body from the stores, and `refetched` of them had come before. `attempts` counts the requests that were
+    made for bytes, `resumes` how often the transfer went on after a break, `stalls` how often it was broken
+    for being too slow. `sources` tells the bytes received by store, `failures` each time that one of several
+    sources was left for another, and why.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         self.bytes = 0
+        self.held = 0
         self.total: int | None = None
         self.received = 0
         self.refetched = 0
@@ -53,8 +55,15 @@ class Report:
             getattr(self, f"_{event.kind}", self._ignored)(event)
 
     def delivered(self, count: int) -> None:
-        """Notes `count` bytes more in the target. Called by the one thread that writes."""
-        self.bytes += count
+        """Notes `count` bytes more in the target. From any thread; whoever writes a byte notes it once."""
+        with self._lock:
+            self.bytes += count
+
+    def found(self, count: int) -> None:
+        """Notes `count` bytes that the target has already."""
+        with self._lock:
+            self.held += count
+            self.bytes += count
 
     def finish(self) -> None:
         """Stops the clock. Idempotent."""
@@ -69,6 +78,7 @@ class Report:
         """Gives the numbers by the names that `--json` prints."""
         return {
             "bytes": self.bytes,
+            "held": self.held,
             "received": self.received,
             "refetched": self.refetched,
             "attempts": self.attempts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
-from imgstore.errors import TruncatedError
+from imgstore.errors import TruncatedError, VersionChangedError
 from imgstore.model import NO_CALL, ByteRange, Call, Extent, ObjectInfo
 from imgstore.store import Store, bounds
 from imgstore.stream import ByteStream
@@ -17,7 +17,13 @@ MOST_HOLE: Final = 256 << 20
 
 
 def open_source(
-    store: Store, key: str, offset: int = 0, length: int | None = None, *, call: Call = NO_CALL
+    store: Store,
+    key: str,
+    offset: int = 0,
+    length: int | None = None,
+    *,
+    version: str | None = None,
+    call: Call = NO_CALL,
 ) -> ByteStream | SparseStream:
     """Opens a range of an image for a transfer: with its holes, where the store knows them.
 
@@ -26,10 +32,14 @@ def open_source(
     Raises: as `Store.get`.
     """
     if store.extents is None:
-        return store.get(key, offset, length, call=call)
+        return store.get(key, offset, length, version=version, call=call)
     info = store.stat(key, call=call)
     if info.version is None or info.size is None:
-        return store.get(key, offset, length, call=call)
+        return store.get(key, offset, length, version=version, call=call)
+    if version is not None and info.version != version:
+        raise VersionChangedError(
+            "the store holds another version of the image", key=key, store=store.store_id
+        )
     start, stop = bounds(offset, length)
     return SparseStream(store, info, start, stop, call=call)
 

@@ -77,6 +77,7 @@ def test_the_report(imgstore, url):
     assert told.pop("seconds") < 30
     assert told == {
         "bytes": N,
+        "held": 0,
         "received": N,
         "refetched": 0,
         "attempts": 1,

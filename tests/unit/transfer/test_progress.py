@@ -79,7 +79,8 @@ def test_the_fold(events, expected):
 
 def test_the_names_are_those_of_the_contract():
     names = (
-        "bytes received refetched attempts resumes stalls repaired_chunks sources failures seconds digests"
+        "bytes held received refetched attempts resumes stalls repaired_chunks sources failures seconds "
+        "digests"
     )
     assert list(Report().as_dict()) == names.split()
 
