@@ -28,7 +28,9 @@ def part_size(size: int, limits: UploadLimits) -> int:
     (16, 105)
     """
     least = -(-size // limits.max_parts)
-    each = min(max(PART, limits.min_part, -(-least // _MIB) * _MIB), limits.max_part)
+    each = min(max(PART, limits.min_part), limits.max_part)
+    if each < least:
+        each = min(-(-least // _MIB) * _MIB, limits.max_part)
     if each < least:
         raise UnsupportedError(
             f"an image of {size} bytes is too large: the store takes {limits.max_parts} parts "
