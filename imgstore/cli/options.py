@@ -183,6 +183,12 @@ _SOURCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     timeout_option,
     click.option("--limit-rate", type=POSITIVE_SIZE, metavar="RATE", help="Bytes a second, such as 10M."),
+    click.option(
+        "--parallel",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Read over up to N connections at once, as many as help. [default: 1, or as configured]",
+    ),
     click.option("--no-resume", is_flag=True, help="Fail at the first break instead of going on."),
 )
 
@@ -241,6 +247,8 @@ def layer_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         settings["resume_attempts"] = 0
     if given.get("store_manifest"):
         settings["store_manifests"] = True
+    if given["parallel"] is not None:
+        settings["parallel"] = given["parallel"]
     return settings
 
 

@@ -49,9 +49,10 @@ def open_stores(
     """Builds every store that `conf` enables. Nothing is connected to, and no folder is made or looked at.
 
     `conf` is read now and not again, and gets the options of the stores registered. `clock` is every store's;
-    `observe` is told the events of every call, in the thread they happen in. `executor` is for layers that
-    work in parallel, and stays the caller's to shut down; none of today's layers does. `hide` is given the
-    texts of each store's secrets as they are now, for who shows what drivers say and would blot them out.
+    `observe` is told the events of every call, in the thread they happen in. `executor` stays the caller's to
+    shut down; no layer uses it: what reads in parallel waits for more than one of its threads at once, and
+    has threads of its own. `hide` is given the texts of each store's secrets as they are now, for who shows
+    what drivers say and would blot them out.
     Stores of one endpoint share what they may spend on retries.
 
     Raises: ConfigError for the first store that cannot be built, naming store, driver, option and cause; for

@@ -125,6 +125,23 @@ LAYER_OPTIONS: Final = (
         "unless its source has one. Nothing: where 'verify' is 'required', since the image could not be "
         "read without.",
     ),
+    cfg.IntOpt(
+        "parallel",
+        default=_built_in.parallel,
+        min=1,
+        help="Connections that one read may use at once, each for a part of the image: useful where the "
+        "server or the network limits each of them. A read begins with one and has more while they make it "
+        "faster; one of at most 'part_size' bytes has no second one. An image without a version and without "
+        "a manifest, and a server that ignores ranges, is read over one. 1 reads over one connection.",
+    ),
+    cfg.IntOpt(
+        "part_size",
+        default=_built_in.part_size,
+        min=64 << 10,
+        help="Bytes of a part, where 'parallel' is above 1; at least a chunk of the image's manifest. A read "
+        "holds up to 'parallel' + 2 of them in memory. Each part is a request: larger ones make up for slow "
+        "answers.",
+    ),
 )
 
 LAYER_NAMES: Final = frozenset(option.dest for option in LAYER_OPTIONS)

@@ -50,7 +50,7 @@ class Layer(Store):
         super().close()
         self.inner.close()
 
-    def pinned(self, stream: ByteStream) -> Store:
+    def _pinned(self, stream: ByteStream) -> Store:
         """Gives the store that further ranges of what `stream`, one of this layer's, is of are read from.
 
         What this layer looked up for that stream it does not look up again.

@@ -110,7 +110,7 @@ class ParallelLayer(Layer):
     ) -> ParallelReader:
         proof = proof_of(first)
         return ParallelReader(
-            self.inner.pinned(first) if isinstance(self.inner, Layer) else self.inner,
+            self.inner._pinned(first) if isinstance(self.inner, Layer) else self.inner,
             first,
             stop,
             plan=PartPlan(

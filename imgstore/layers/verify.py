@@ -122,10 +122,10 @@ class VerifyLayer(Layer):
         proves = self._proves and not self._is_manifest(key)
         return self.manifests.find(key, call) if proves else None
 
-    def pinned(self, stream: ByteStream) -> Store:
+    def _pinned(self, stream: ByteStream) -> Store:
         """As that of `Layer`: the manifest stays the one, or none, that `stream` was held against."""
         manifest = proof_of(stream)
-        return self.inner if manifest is None else _Pinned(self, manifest)
+        return self.inner if manifest is None else _PinnedStore(self, manifest)
 
     def keep(self, chunk: VerifiedChunk) -> None:
         """Remembers the chunk that was verified last, for small reads that follow one another."""
@@ -200,7 +200,7 @@ class VerifyLayer(Layer):
             raise VersionChangedError("the store holds another version of the image", key=key)
 
 
-class _Pinned(Layer):
+class _PinnedStore(Layer):
     """One image of a store, proven by one manifest."""
 
     def __init__(self, layer: VerifyLayer, manifest: Manifest) -> None:

@@ -19,6 +19,7 @@ from imgstore.config import Stores, load, open_stores, register_opts
 from imgstore.errors import ConfigError, ManifestError, TransientError
 from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
+from imgstore.layers.parallel import ParallelLayer
 from imgstore.layers.resume import ResumeLayer
 from imgstore.manifest.metalink import write_metalink
 from imgstore.secret import reveal
@@ -401,10 +402,26 @@ def test_settings_choose_the_layers(write):
         assert limit._max_streams is None
 
 
-def test_settings_of_layers_that_are_not_there_yet(write):
-    for name in ("parallel", "part_size"):
-        said = refused(write(f"[imgstore]\nenabled_stores = m:memory\n[store_defaults]\n{name} = 1"))
-        assert f"[store_defaults] has no option '{name}'" in said
+def test_a_store_is_read_over_several_connections(write):
+    conf = write(
+        "[imgstore]\nenabled_stores = one:memory, four:memory, kept:memory\n[store_defaults]\nparallel = 4\n"
+        "[store_one]\nparallel = 1\n[store_four]\npart_size = 65536\ndeadline = 9\n"
+        "[store_kept]\nverify = required\nmanifest_store = four\n"
+    )
+    with open_stores(conf) as stores:
+        assert layers(stores["one"]) == ["ResumeLayer", "MetricsLayer"]
+        assert layers(stores["four"]) == ["ParallelLayer", "ResumeLayer", "MetricsLayer"]
+        assert layers(stores["kept"]) == ["ParallelLayer", "VerifyLayer", "ResumeLayer", "MetricsLayer"]
+        four = stores["four"]
+        assert isinstance(four, ParallelLayer)
+        assert (four.streams, four.part_size, four._deadline) == (4, 65536, 9.0)
+
+
+@pytest.mark.parametrize("line", ["parallel = 0", "part_size = 65535"])
+def test_no_connection_and_parts_too_small_for_a_request_are_refused(write, line):
+    said = refused(write(f"[imgstore]\nenabled_stores = m:memory\n[store_defaults]\n{line}"))
+    assert f"the option '{line.split()[0]}' in [store_defaults] of " in said
+    assert "is not valid: Should be greater" in said
 
 
 IMAGE = bytes(range(256)) * 16

@@ -212,10 +212,12 @@ def test_the_defaults():
         "verify": "off",
         "manifest_store": None,
         "store_manifests": None,
+        "parallel": 1,
+        "part_size": 4194304,
     }
 
 
-@pytest.mark.parametrize("layer", [ResumeLayer, LimitLayer])
+@pytest.mark.parametrize("layer", [ResumeLayer, LimitLayer, ParallelLayer])
 def test_a_layer_by_itself_has_the_same_defaults(layer):
     defaults = dataclasses.asdict(LayerSettings())
     parameters = inspect.signature(layer.__init__).parameters
@@ -236,7 +238,9 @@ def test_a_setting_below_zero_is_refused(name, value):
 
 
 @pytest.mark.parametrize("value", [0, -1, NAN])
-@pytest.mark.parametrize("name", ["stall_timeout", "deadline", "max_streams", "rate_limit"])
+@pytest.mark.parametrize(
+    "name", ["stall_timeout", "deadline", "max_streams", "rate_limit", "parallel", "part_size"]
+)
 def test_a_setting_of_nothing_is_refused(name, value):
     with pytest.raises(ConfigError, match=rf"{name} is {value}; it is above 0"):
         LayerSettings(**{name: value})
