@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,10 +38,8 @@ class Upload:
 
     @property
     def source(self) -> str:
-        """The places of the source, the same at each run: a path in full, a URL without what is secret."""
-        return "\n".join(
-            os.path.realpath(each.text) if each.kind == "path" else each.shown for each in self.sources
-        )
+        """The places of the source, the same at each run; it may hold secrets and is not to be shown."""
+        return "\n".join(each.place for each in self.sources)
 
     @property
     def target(self) -> str:

@@ -240,7 +240,7 @@ class ResumableUpload:
             yield range(count)
             return
         for part in self._held.values():
-            self._report.delivered(part.size)
+            self._report.found(part.size)
         for held, run in itertools.groupby(range(count), key=self._held.__contains__):
             if not held:
                 numbers = list(run)
@@ -256,7 +256,7 @@ class ResumableUpload:
                 fill(stream, data)
                 digester.hasher.update(data)
                 if self._is_held(number, data):
-                    self._report.delivered(len(data))
+                    self._report.found(len(data))
                 else:
                     flight.send(number, offset, data)
 
