@@ -2,8 +2,8 @@
 
 The half image and its journal stand beside the target (`imgstore.publish.beside`). A part is claimed in the
 journal as soon as all of it is written, with its CRC-32: that outlives a kill. Every 64 MiB, or two seconds,
-the half image is synced and what was claimed before is settled: that outlives a power loss. Both happen
-behind the back of who writes. The end is that of a pending file: synced, named in one step, folder synced.
+the half image is synced, behind the back of who writes, and what was claimed before is settled: that outlives
+a power loss. The end is that of a pending file: synced, named in one step, folder synced.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from imgstore.publish.target import open_folder, standing, taken, write_all
 _CLOSED: Final = -1  # no descriptor
 _PIECE: Final = 1 << 20
 
-PART_SIZE: Final = 1 << 20  # the least: some 20 us of journal for each, and what a kill may cost
-_PARTS: Final = 1 << 18  # above 256 GiB parts grow: 1.3 MB of memory and 16 MB of journal are enough
+PART_SIZE: Final = 2 << 20  # the least: some 30 us of journal for each, and what a kill may cost
+_PARTS: Final = 1 << 18  # above 512 GiB parts grow: 1.3 MB of memory and 16 MB of journal are enough
 
 
 class PartialFile:
@@ -48,7 +48,7 @@ class PartialFile:
     `write_at` and `zero` from any threads, each byte once; `publish` gives it its name. Mode 0600 until then;
     and in the end as a `PendingFile`.
 
-    Memory: that of `Journal`, and 2 MiB. Threads: two, between `begin` and the end.
+    Memory: that of `Journal`. Threads: one, between `begin` and the end.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = True) -> None:
@@ -100,8 +100,8 @@ class PartialFile:
         """Goes on with what is there, if it is half of `identity`, or else begins anew.
 
         What is there is held against its claims where it may have changed behind them. A `begin` after
-        another one begins anew unless both are of one image. `part_size` is by default 1 MiB, and more of an
-        image above 256 GiB.
+        another one begins anew unless both are of one image. `part_size` is by default 2 MiB, and more of an
+        image above 512 GiB.
 
         Raises: UnsupportedError where no half image can be kept: a file system without locks, or a file of
         that name that is not ours, which is left alone; as `PendingFile`.
@@ -152,7 +152,7 @@ class PartialFile:
         """
         with self._typed("write"), memoryview(data).cast("B") as view:
             self._write(view, offset)
-            self._writer().wrote(offset, offset + len(view))
+            self._writer().wrote(view, offset)
 
     def zero(self, offset: int, count: int) -> None:
         """Makes `count` bytes from `offset` on zeros: a hole, but where an earlier process has written.
@@ -163,7 +163,7 @@ class PartialFile:
             if self._may_have_bytes:
                 for start, stop in _data_in(self._file, offset, offset + count):
                     self._write_zeros(start, stop)
-        self._writer().zeroed(offset, offset + count)
+            self._writer().zeroed(offset, offset + count)
 
     def stretches(self) -> Iterator[tuple[int, bool]]:
         """Gives where each stretch ends and whether it is a hole. Raises: StorageIOError."""
@@ -193,7 +193,7 @@ class PartialFile:
         Raises: as `PendingFile.publish`; TruncatedError where something is missing.
         """
         with self._typed("publish"):
-            self._writer().finish()
+            self._writer().stop()
             if missing := self.missing():
                 raise TruncatedError(f"cannot publish {self.path}: {missing[0]} is missing")
             os.fchmod(self._file, default_mode() if self._mode is None else self._mode)
@@ -215,8 +215,6 @@ class PartialFile:
         if self._journal is None:
             self._close()
             return 0
-        with contextlib.suppress(ImgstoreError, OSError):  # what is not claimed is not held
-            self._writer().finish()
         held = self.held
         if held and not self.published:
             self._close()
