@@ -15,6 +15,7 @@ from imgstore.cli import main
 from imgstore.clock import SYSTEM, Clock, SystemClock, Wakeable
 from imgstore.errors import AlreadyExistsError, NotFoundError, UploadLostError
 from imgstore.model import Part
+from tests.faults.halves import broken_off_once
 
 OLD = b"the image before" * 300
 # Three writes, none of them at the edge of a block, and four blocks of zeros in the middle.
@@ -202,6 +203,12 @@ def cp(way: Way, root: Path) -> None:
     assert status == 0, f"imgstore cp ended with {status}"
 
 
+def download(way: Way, root: Path) -> None:
+    """Broken off once, and gone on with."""
+    target = root / way.folders[0] / way.key
+    broken_off_once(NEW, target, overwrite=way.old is not None)
+
+
 def upload(way: Way, root: Path) -> None:
     """In parts, by a process that goes on with the token that it noted, as one does after a crash."""
     note, fresh = root / "token", root / "token.new"
@@ -260,4 +267,7 @@ WAYS = {
     "cp": Way(cp),
     "cp --force": Way(cp, old=OLD),
     "cp, no O_TMPFILE": Way(cp, named=True),
+    "download": Way(download),
+    "download, overwriting": Way(download, old=OLD),
+    "download, no links": Way(download, unlinked=True),
 }
