@@ -105,17 +105,18 @@ def test_the_parts_of_a_put_go_out_side_by_side(made):
     assert made.server.body_of("images", "new") == IMAGE
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_put_has_one_segment_more_in_memory_than_it_sends(made, monkeypatch, workers):
+@pytest.mark.parametrize("workers, segments", [(1, 1), (3, 4)])
+def test_a_put_has_one_segment_more_in_memory_than_it_sends(made, monkeypatch, workers, segments):
     alive = weakref.WeakSet()
 
     def noted(size):
-        wait_for(lambda: len(alive) <= workers)  # a thread lets go of what it has sent a moment later
         memory = paged(size)
         alive.add(memory.obj)
+        assert len(alive) <= segments
         return memory
 
-    monkeypatch.setattr("imgstore.backends.swift.parts.paged", noted)
+    for module in ("swift.writer", "_in_flight"):
+        monkeypatch.setattr(f"imgstore.backends.{module}.paged", noted)
     made.driver(max_concurrency=workers).writer.put("new", io.BytesIO(IMAGE * 2))
     assert made.server.body_of("images", "new") == IMAGE * 2
     assert not alive

@@ -7,15 +7,16 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from imgstore.backends._in_flight import InFlight
 from imgstore.backends._intake import Cutter, Digests, Intake
 from imgstore.backends.s3.failures import fail, typed
-from imgstore.backends.s3.flight import Flight
 from imgstore.backends.s3.identity import Pin
 from imgstore.backends.s3.objects import Objects, cleaning, fresh_marker
 from imgstore.backends.s3.parts import Held, Parts
 from imgstore.backends.s3.pending import Pending
 from imgstore.backends.s3.planning import IMAGE_LIMIT, LIMITS, planned
 from imgstore.backends.s3.refusals import is_foreign
+from imgstore.backends.s3.tries import tried
 from imgstore.buffer import paged
 from imgstore.errors import (
     AlreadyExistsError,
@@ -113,17 +114,13 @@ class S3Writer:
 
     def _send(self, pending: Pending, cutter: Cutter, memory: memoryview, call: Call) -> list[Held]:
         """Sends all parts; the first is in `memory`, which it fills."""
-        send = functools.partial(self._parts.send, pending)
-        flight = Flight(send, self._workers, self._size, self._owner.clock, call)
+
+        def size_of(number: int, offset: int) -> int:
+            if number == LIMITS.max_parts or offset >= IMAGE_LIMIT:
+                raise UnsupportedError("the image is larger than S3 takes: 5 TiB")
+            return planned(offset, pending.size, self._size)
+
+        send = tried(functools.partial(self._parts.send, pending), self._owner.clock)
+        flight = InFlight(send, self._workers, self._size, call)
         with contextlib.closing(flight):
-            number, offset, count = 0, 0, len(memory)
-            while True:
-                flight.add(number, offset, memory, count)
-                number, offset = number + 1, offset + count
-                if cutter.ended:
-                    return flight.landed()
-                if number == LIMITS.max_parts or offset >= IMAGE_LIMIT:
-                    raise UnsupportedError("the image is larger than S3 takes: 5 TiB")
-                size = planned(offset, pending.size, self._size)
-                memory = flight.memory(size)
-                count = cutter.fill(memory[:size])
+            return flight.run(cutter, memory, size_of)

@@ -148,7 +148,8 @@ def _transfers() -> Sequence[Opt]:
             min=1,
             help="Bytes of a segment. An image that is not larger is stored as one object, a larger one as a "
             "static large object. Since a manifest takes 1,000 segments as a rule, those of very large "
-            "images are larger. A put uses (max_concurrency + 1) * segment_size of memory: 128 MiB.",
+            "images are larger. A put uses (max_concurrency + 1) * segment_size of memory: 128 MiB; with a "
+            "max_concurrency of 1 one segment_size.",
         ),
         cfg.IntOpt(
             "max_concurrency",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from imgstore.backends._in_flight import InFlight
+from imgstore.backends._intake import Cutter
 from imgstore.backends.swift.joining import is_final
-from imgstore.backends.swift.parts import Filling
+from imgstore.backends.swift.parts import SizeOf
 from imgstore.backends.swift.records import Record
 from imgstore.backends.swift.segments import Segments
-from imgstore.errors import UnsupportedError
-from imgstore.model import Call, CancelToken, Part
+from imgstore.model import Call, Part
 
 if TYPE_CHECKING:
     from imgstore.backends.swift.driver import SwiftStore
@@ -23,62 +21,36 @@ _ANSWERS: Final = 5.0
 
 
 class Sending:
-    """Belongs to one thread. `parts` are those that are stored, by their order unless `run` fails."""
+    """Belongs to one thread. Memory: as `InFlight`, of segments of `size` bytes."""
 
-    def __init__(self, owner: SwiftStore, record: Record, concurrency: int, call: Call) -> None:
-        self.parts: list[Part] = []
+    def __init__(self, owner: SwiftStore, record: Record, concurrency: int, size: int, call: Call) -> None:
         self._owner = owner
-        self._segments = Segments(owner, record)
-        self._concurrency = concurrency
-        self._cancel = CancelToken() if call.cancel is None else call.cancel.child()
-        self._call = replace(call, cancel=self._cancel)
-        self._sent: deque[Future[Part]] = deque()
+        self._flight = InFlight(Segments(owner, record).put, concurrency, size, call)
 
-    def run(self, filling: Filling, most: int) -> None:
-        """Sends what `filling` gives, `most` segments at most; fills one more while all are on their way.
+    @property
+    def parts(self) -> list[Part]:
+        """The segments that are stored, by their order."""
+        return self._flight.sent
 
-        Raises: what the source raises; UnsupportedError for more segments; as `Segments.put`. No thread of it
-        is left then.
+    def run(self, cutter: Cutter, memory: memoryview, size_of: SizeOf) -> None:
+        """Sends the segment that `cutter` filled `memory` with, and all that follow, as `InFlight.run`.
+
+        Raises: what the source or `size_of` raises; as `Segments.put`. No thread of it is left then.
         """
-        with ThreadPoolExecutor(self._concurrency, "imgstore-swift") as pool:
-            try:
-                self._run(pool, filling, most)
-            except BaseException as exc:
-                if isinstance(exc, Exception) and is_final(self._owner.translate(exc)):
-                    wait(self._sent, _ANSWERS)
-                self._cancel.cancel()
-                raise
+        patience = 0.0
+        try:
+            self._flight.run(cutter, memory, size_of)
+        except Exception as exc:
+            if is_final(self._owner.translate(exc)):
+                patience = _ANSWERS
+            raise
+        finally:
+            self._flight.close(patience)
 
     def is_answered(self, exc: Exception) -> bool:
-        """Tells, after `run` failed with `exc`, whether no segment can come late; adds those that came.
+        """Tells, after `run` failed with `exc`, whether no segment can come late.
 
         A request that got no answer may still be carried out.
         """
-        failures = [exc]
-        for each in self._sent:
-            failure = each.exception()
-            if failure is None:
-                self.parts.append(each.result())
-            elif isinstance(failure, Exception):
-                failures.append(failure)
+        failures = [exc, *(each for each in self._flight.failures if isinstance(each, Exception))]
         return all(is_final(self._owner.translate(each)) for each in failures)
-
-    def _run(self, pool: ThreadPoolExecutor, filling: Filling, most: int) -> None:
-        data = filling.next()
-        number = offset = 0
-        while data.nbytes:
-            if number == most:
-                raise UnsupportedError(
-                    f"the image has more than the {most} segments that the service joins; give its size"
-                )
-            self._sent.append(pool.submit(self._segments.put, number, offset, data, self._call))
-            number, offset = number + 1, offset + data.nbytes
-            data = filling.next()
-            while len(self._sent) >= self._concurrency:
-                self._take()
-        while self._sent:
-            self._take()
-
-    def _take(self) -> None:
-        self.parts.append(self._sent[0].result())
-        self._sent.popleft()

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from imgstore.backends._intake import Digests, Intake
+from imgstore.backends._intake import Cutter, Digests, Intake
 from imgstore.backends.swift.failures import changed, fail, typed
 from imgstore.backends.swift.joining import conclude, discard, is_final, publish_parts
-from imgstore.backends.swift.parts import Filling, limits_of, plan
+from imgstore.backends.swift.parts import SizeOf, limits_of, plan
 from imgstore.backends.swift.records import Record, fresh_id
 from imgstore.backends.swift.remains import Remains, replaced
 from imgstore.backends.swift.sending import Sending
+from imgstore.buffer import paged
 from imgstore.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 class SwiftWriter:
     """Stores an image of at most `segment_size` bytes by one PUT, a larger one by segments and a manifest.
 
-    Memory: (max_concurrency + 1) segments, each of `segment_size` bytes, or the image's size divided by the
-    number of segments in a manifest (1,000) where that is more.
+    Memory: (max_concurrency + 1) segments, or one where max_concurrency is 1. Each is of `segment_size`
+    bytes, or the image's size divided by the number of segments in a manifest (1,000) where that is more.
+    Those of an image whose size is not known grow, and fewer of them are on their way: at last two, of
+    16 `segment_size`.
 
     A large image has a record while it is stored, as an upload has: what a killed process leaves, `reap`
     finds by it. The same holds for a large image that is being deleted.
@@ -61,11 +64,12 @@ class SwiftWriter:
             if not overwrite:
                 owner.publisher.check_free(key, call)
             limits = limits_of(owner.service.capabilities(call=call))
-            filling = Filling(intake.pieces, plan(size, self._segment_size, limits))
-            whole = filling.whole()
-            if whole is not None:
-                return self._put_whole(record, whole, call)
-            return self._put_segments(record, filling, limits.segments, call)
+            size_of = plan(size, self._segment_size, limits)
+            cutter, memory = Cutter(intake.pieces), paged(size_of(0, 0))
+            count = cutter.fill(memory)
+            if cutter.ended:
+                return self._put_whole(record, memory[:count], call)
+            return self._put_segments(record, cutter, memory, size_of, call)
         except Exception as exc:
             if exc is intake.failure:
                 raise
@@ -107,12 +111,15 @@ class SwiftWriter:
             remains.sweep(call)
         return published.info
 
-    def _put_segments(self, record: Record, filling: Filling, most: int, call: Call) -> ObjectInfo:
+    def _put_segments(
+        self, record: Record, cutter: Cutter, memory: memoryview, size_of: SizeOf, call: Call
+    ) -> ObjectInfo:
+        """Stores an image of which `cutter` filled `memory` with the first segment."""
         owner = self._owner
         owner.records.begin(record, call)
-        sending = Sending(owner, record, self._concurrency, call)
+        sending = Sending(owner, record, self._concurrency, len(memory), call)
         try:
-            sending.run(filling, most)
+            sending.run(cutter, memory, size_of)
             # Looked at last: another put may have replaced the image while all that was sent.
             remains = replaced(owner, record.key, call) if record.overwrite else None
         except (OperationCancelledError, DeadlineExceededError):

@@ -12,7 +12,7 @@ from imgstore.backends.swift import dynamic
 from imgstore.backends.swift.failures import RefusedError, translate
 from imgstore.backends.swift.joining import check_parts
 from imgstore.backends.swift.layout import Layout, is_own, read_segment, segment_name, segments_of, stem
-from imgstore.backends.swift.parts import Filling, Limits, limits_of, plan
+from imgstore.backends.swift.parts import Limits, limits_of, plan
 from imgstore.backends.swift.records import Record, fresh_id, split
 from imgstore.backends.swift.segments import etag, joined_etag, named
 from imgstore.backends.swift.versions import expecting, stamped, tagged
@@ -55,7 +55,7 @@ def test_d17_planned_segments_are_legal_for_any_size(limits):
         *(rng.randrange(largest) for _ in range(50)),
     }
     for size in (size for size in sizes if size <= largest):
-        each = plan(size, 4, limits)(0)
+        each = plan(size, 4, limits)(0, 0)
         count = -(-size // each)
         assert count <= limits.segments, size
         assert each <= limits.max_size, size
@@ -66,17 +66,19 @@ def test_d17_planned_segments_are_legal_for_any_size(limits):
 
 def test_d17_segments_of_an_unknown_size_grow_and_stay_legal():
     size_of = plan(None, 32 * MIB, Limits())
-    sizes = [size_of(number) for number in range(1000)]
+    sizes = [size_of(number, 0) for number in range(1000)]
     assert sizes[0] == 32 * MIB
     assert sizes == sorted(sizes)
     assert sizes[-1] == 16 * 32 * MIB
     assert sum(sizes) > 190 << 30
-    assert max(plan(None, 4 << 30, Limits())(number) for number in range(1000)) == 5 << 30
+    assert max(plan(None, 4 << 30, Limits())(number, 0) for number in range(1000)) == 5 << 30
+    with pytest.raises(UnsupportedError, match="more than the 1000 segments"):
+        size_of(1000, sum(sizes))
 
 
 def test_a_small_image_of_known_size_takes_no_more_memory():
-    assert plan(10, 32 * MIB, Limits())(0) == 10
-    assert plan(0, 32 * MIB, Limits())(0) == 1
+    assert plan(10, 32 * MIB, Limits())(0, 0) == 10
+    assert plan(0, 32 * MIB, Limits())(0, 0) == 1
 
 
 def test_what_the_service_tells_of_its_limits():
@@ -89,27 +91,6 @@ def test_what_the_service_tells_of_its_limits():
         {"slo": {"min_segment_size": -1}},
     ):
         assert limits_of(nonsense) == Limits()
-
-
-@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 25])
-def test_filling_cuts_pieces_and_holes_into_segments(size):
-    rng = random.Random(size)
-    data, pieces, at = bytearray(), [], 0
-    while at < size:
-        step = min(rng.randrange(1, 8), size - at)
-        piece = step if rng.random() < 0.4 else rng.randbytes(step)
-        pieces.append(piece)
-        data += bytes(piece)
-        at += step
-    filling, got = Filling(lambda _: iter(pieces), lambda _: 10), []
-    whole = filling.whole()
-    assert (whole is not None) == (size <= 10)
-    got += [] if whole is None else [bytes(whole)]
-    while not filling.ended:
-        got.append(bytes(filling.next()))
-    assert b"".join(got) == data
-    assert [len(each) for each in got[:-1]] == [10] * (len(got) - 1)
-    assert size == 0 or got[-1]
 
 
 def test_parts_that_are_the_whole_image_in_any_order():
