@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -16,14 +15,13 @@ from imgstore.cli.amounts import show_count, show_seconds, show_size
 from imgstore.cli.output import Terminal, printable
 from imgstore.model import Event
 from imgstore.transfer.batch import Batch
+from imgstore.transfer.pace import Pace, Progress
 from imgstore.transfer.progress import Report
 
 MODES = ("auto", "bar", "json", "none")
 
 _FIRST = 1.0  # a copy shorter than this is over before one has read its bar
-_SILENCE = 2.0  # without a byte for so long, the average of what came before means nothing
 _NAME_WIDTH = 28
-_WINDOW = 10.0  # the rate is that of these last seconds: smooth, and soon zero in a stall
 
 
 class _Face(Protocol):
@@ -35,7 +33,7 @@ class _Face(Protocol):
     interval: float
     is_for_people: bool
 
-    def update(self, rate: float) -> None: ...
+    def update(self, now: Progress) -> None: ...
     def finish(self, *, complete: bool) -> None: ...
 
 
@@ -79,8 +77,7 @@ class _Meter:
         self._face = face
         self._over = threading.Event()
         self._seen = False
-        self._moved = 0.0
-        self._marks: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._pace = Pace(report)
         self._thread = threading.Thread(target=self._run, name="imgstore-meter", daemon=True)
 
     def start(self) -> None:
@@ -97,20 +94,8 @@ class _Meter:
         pause = max(_FIRST, self._face.interval)
         while not self._over.wait(pause):
             self._seen = True
-            self._face.update(self._rate())
+            self._face.update(self._pace.look())
             pause = self._face.interval
-
-    def _rate(self) -> float:
-        now, count = self._report.seconds, self._report.bytes - self._report.held
-        if count > self._marks[-1][1]:
-            self._moved = now
-        elif now - self._moved > _SILENCE:
-            return 0.0
-        self._marks.append((now, count))
-        while len(self._marks) > 2 and now - self._marks[0][0] > _WINDOW:
-            self._marks.popleft()
-        then, before = self._marks[0]
-        return (count - before) / max(now - then, 1e-3)
 
 
 class _Bar:
@@ -144,11 +129,11 @@ class _Bar:
         self._name = name
         self._plain_line = terminal.write_line
 
-    def update(self, rate: float) -> None:
+    def update(self, now: Progress) -> None:
         if not self._progress.live.is_started:
             self._progress.start()
             self._terminal.write_line = self._line_above
-        fields: dict[str, Any] = {**_amounts(self._report, rate), "resumes": _troubles(self._report)}
+        fields: dict[str, Any] = {**_amounts(now), "resumes": _troubles(self._report)}
         self._progress.update(self._task, total=self._report.total, completed=self._report.bytes, **fields)
         self._progress.refresh()
 
@@ -173,8 +158,8 @@ class _Lines:
         self._terminal = terminal
         self._name = name
 
-    def update(self, rate: float) -> None:
-        told = [*_amounts(self._report, rate).values(), _troubles(self._report)]
+    def update(self, now: Progress) -> None:
+        told = [*_amounts(now).values(), _troubles(self._report)]
         self._terminal.say(f"{self._name}: {', '.join(filter(None, told))}")
 
     def finish(self, *, complete: bool) -> None:
@@ -191,17 +176,16 @@ class _Json:
     def __init__(self, report: Report | Batch, terminal: Terminal) -> None:
         self._report = report
         self._terminal = terminal
-        self._rate = 0.0
 
-    def update(self, rate: float) -> None:
-        self._rate = rate
+    def update(self, now: Progress) -> None:
         told = self._report.as_dict()
-        del told["digests"], told["sources"], told["failures"]
-        told = {"event": "progress", **told, "total": self._report.total, "rate": round(rate)}
+        del told["digests"], told["failures"]
+        left = None if now.left is None else round(now.left, 1)
+        told = {"event": "progress", **told, "total": now.total, "rate": round(now.rate), "left": left}
         self._terminal.write_line(json.dumps(told))
 
     def finish(self, *, complete: bool) -> None:
-        self.update(self._rate)
+        self.update(Pace(self._report).look())  # the rate is that of all of it
 
 
 def _face(report: Report | Batch, terminal: Terminal, mode: str, name: str) -> _Face | None:
@@ -215,19 +199,18 @@ def _face(report: Report | Batch, terminal: Terminal, mode: str, name: str) -> _
     return _Lines(report, terminal, name)
 
 
-def _amounts(report: Report | Batch, rate: float) -> dict[str, str]:
-    done, total = report.bytes, report.total
+def _amounts(now: Progress) -> dict[str, str]:
     told = {
         "share": "",
-        "amount": show_size(done),
-        "rate": f"{show_size(rate)}/s" if rate >= 1 else "waiting",
+        "amount": show_size(now.bytes),
+        "rate": f"{show_size(now.rate)}/s" if now.rate >= 1 else "waiting",
         "left": "",
     }
-    if total:
-        told["share"] = f"{done * 100 // total}%"
-        told["amount"] = f"{show_size(done)} of {show_size(total)}"
-        if rate >= 1:
-            told["left"] = f"{show_seconds(math.ceil((total - done) / rate))} left"
+    if now.total:
+        told["share"] = f"{now.bytes * 100 // now.total}%"
+        told["amount"] = f"{show_size(now.bytes)} of {show_size(now.total)}"
+    if now.left is not None and now.total:
+        told["left"] = f"{show_seconds(math.ceil(now.left))} left"
     return told
 
 

@@ -11,7 +11,16 @@ from typing import Any, Final
 from imgstore.transfer.progress import Failure, Report
 
 # What the report of a batch has as the sum of those of its copies.
-_SUMS: Final = ("held", "received", "refetched", "attempts", "resumes", "stalls", "repaired_chunks")
+_SUMS: Final = (
+    "held",
+    "received",
+    "refetched",
+    "attempts",
+    "resumes",
+    "stalls",
+    "repaired_chunks",
+    "repaired",
+)
 
 
 class Batch:
@@ -63,6 +72,10 @@ class Batch:
     @property
     def resumes(self) -> int:
         return self._sums["resumes"] + self._current.resumes
+
+    @property
+    def repaired(self) -> int:
+        return self._sums["repaired"] + self._current.repaired
 
     @property
     def sources(self) -> dict[str, int]:

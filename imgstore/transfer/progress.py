@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from imgstore.model import Event
+from imgstore.transfer.pace import Follower, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Report:
     body from the stores, and `refetched` of them had come before. `attempts` counts the requests that were
     made for bytes, `resumes` how often the transfer went on after a break, `stalls` how often it was broken
     for being too slow. `sources` tells the bytes received by store, `failures` each time that one of several
-    sources was left for another, and why.
+    sources was left for another, and why. `repaired` bytes of bad chunks were replaced.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -41,12 +42,14 @@ class Report:
         self.resumes = 0
         self.stalls = 0
         self.repaired_chunks = 0
+        self.repaired = 0
         self.sources: dict[str, int] = {}
         self.failures: list[Failure] = []
         self.digests: dict[str, str] = {}
         self._now = now
         self._began = now()
         self._ended: float | None = None
+        self._follower: Follower | None = None
         self._lock = threading.Lock()
 
     def observe(self, event: Event) -> None:
@@ -58,6 +61,17 @@ class Report:
         """Notes `count` bytes more in the target. From any thread; whoever writes a byte notes it once."""
         with self._lock:
             self.bytes += count
+        if self._follower is not None:
+            self._follower.moved()
+
+    def follow(self, tell: Callable[[Progress], None], *, every: float = 1.0) -> None:
+        """Has `tell` called while bytes come, at most once in `every` seconds, in a thread that writes them.
+
+        It is to be quick. What it raises ends the transfer as any error does: OperationCancelledError, if the
+        transfer is to be called off. A transfer that stands still tells nothing: a deadline or a cancel ends
+        that one.
+        """
+        self._follower = Follower(self, tell, every)
 
     def found(self, count: int) -> None:
         """Notes `count` bytes that the target has already."""
@@ -85,6 +99,7 @@ class Report:
             "resumes": self.resumes,
             "stalls": self.stalls,
             "repaired_chunks": self.repaired_chunks,
+            "repaired": self.repaired,
             "sources": dict(self.sources),
             "failures": [asdict(failure) for failure in self.failures],
             "seconds": round(self.seconds, 3),
@@ -120,6 +135,7 @@ class Report:
 
     def _repaired(self, event: Event) -> None:
         self.repaired_chunks += 1
+        self.repaired += event.count
 
     def _ignored(self, event: Event) -> None:
         """`source` says nothing that `delivered` does not."""

@@ -84,6 +84,7 @@ def test_the_report(imgstore, url):
         "resumes": 0,
         "stalls": 0,
         "repaired_chunks": 0,
+        "repaired": 0,
         "sources": {url: N},
         "failures": [],
         "digests": {"sha256": SHA256},
