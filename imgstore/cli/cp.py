@@ -97,13 +97,14 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     What --read-back finds to be another image than was sent is not published, or removed from the store
     again. The manifest that --store-manifest asks for is stored after the image; imgstore verify finds it.
 
-    With --json the last line on standard output is an object with bytes, held (of an earlier copy), received,
-    refetched, attempts, resumes, stalls, repaired_chunks, repaired (their bytes), sources (the bytes received
-    from each), failures (each source that was left, with offset, type and message), seconds and digests; after
-    a failure also error. With --progress json each line on standard error that has event: progress has the
-    same so far, and total, rate (bytes a second) and left (seconds, or null). The SHA-256 in the last object
-    takes a core's time for every byte, those of holes too. With -r it has the sums, no digests, and also
-    images and not_copied, of which each has source, target and the fields of error.
+    With --json the last line on standard output is an object with bytes, held (of an earlier copy),
+    received, refetched, attempts, resumes, stalls, repaired_chunks, repaired (their bytes), sources (the
+    bytes received from each), failures (each source that was left, with offset, type and message),
+    seconds and digests; after a failure also error. With --progress json each line on standard error that
+    has event: progress has the same so far, and total, rate (bytes a second) and left (seconds, or null).
+    The SHA-256 in the last object takes a core's time for every byte, those of holes too. With -r it has
+    the sums, no digests, and also images and not_copied, of which each has source, target and the fields
+    of error.
     """
     from imgstore.transfer.progress import Report
 
