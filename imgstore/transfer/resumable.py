@@ -187,6 +187,8 @@ class ResumableUpload:
         except UploadLostError as exc:
             if not self._is_published(begun):
                 self._tell(f"the upload that was under way is gone, and begins anew: {exc}")
+                with suppress(ImgstoreError):  # what a store itself has noted of it
+                    abandon(self._store, self._note)
                 return None
             held = [each.part for each in self._note.sent.values()]
         self._held = {part.number: part for part in held if self._fits(part, begun.part_size)}

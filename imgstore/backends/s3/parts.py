@@ -191,6 +191,7 @@ class Parts:
         """
         found = self._objects.look(pending.key, call)
         if found is not None and found.marker == pending.marker:
+            self._records.forget(pending, call)  # whoever made it may have been ended before that
             return found.info
         if found is not None and not pending.overwrite:
             raise ConflictError(f"somebody else stored an image under {pending.key!r} first")
