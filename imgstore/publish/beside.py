@@ -17,6 +17,7 @@ from typing import Final
 
 from imgstore.errors import LockedError, UnsafeLocationError, UnsupportedError
 from imgstore.publish.names import stem
+from imgstore.publish.pending import sync_folder
 
 PART: Final = ".part"
 JOURNAL: Final = ".part.journal"
@@ -91,12 +92,12 @@ def open_part(folder: int, name: str, path: str) -> int:
     return file
 
 
-def remove_beside(folder: int, target: str) -> None:
-    """Removes the half image and then the journal of `target`, which is locked. Raises: OSError."""
-    part, name = names_beside(target)
+def remove_beside(folder: int, part: str, name: str) -> None:
+    """Removes a half image and then its journal `name`, which is locked. Raises: OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part, dir_fd=folder)
-    # Last: a half image without a journal is nobody's.
+        # Or else a power loss may leave it without its journal, and then it is nobody's.
+        sync_folder(folder)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
 

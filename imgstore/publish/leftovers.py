@@ -11,7 +11,7 @@ from typing import Final
 
 from imgstore import journal
 from imgstore.errors import ImgstoreError, ManifestError
-from imgstore.publish.beside import JOURNAL, PART, lock_journal
+from imgstore.publish.beside import JOURNAL, PART, lock_journal, remove_beside
 from imgstore.publish.failures import file_error
 from imgstore.publish.names import is_pending, reap_one
 from imgstore.publish.target import open_folder
@@ -120,9 +120,7 @@ def _remove_half(folder: int, part: str) -> bool:
     try:
         with _locked(folder, name) as is_ours:
             if is_ours:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(part, dir_fd=folder)
-                os.unlink(name, dir_fd=folder)
+                remove_beside(folder, part, name)
             return is_ours
     except ImgstoreError:  # somebody goes on with it
         return False

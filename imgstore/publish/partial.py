@@ -124,13 +124,14 @@ class PartialFile:
                 data=found,
                 boot=_boot(),
             )
+            # Before the half image has bytes: without its journal they would be somebody else's.
+            sync_folder(self._folder)
             self._may_have_bytes = goes_on
             if goes_on:
                 self._journal.prove(self._crc, _boot())
             else:
                 os.ftruncate(self._file, 0)
             os.ftruncate(self._file, identity.size)
-            sync_folder(self._folder)
             self._identity = identity
             self._claims = Claims(self._file, self._journal, self.path)
 
@@ -302,7 +303,7 @@ class PartialFile:
         return found
 
     def _remove(self) -> None:
-        remove_beside(self._folder, self._name)
+        remove_beside(self._folder, self._part, self._journal_name)
 
     def _close(self) -> None:
         self._stop()
