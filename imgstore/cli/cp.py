@@ -94,6 +94,10 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     of their names. What fails does not end it: the failures are told at the end, and the exit status is the
     highest of them.
 
+    A copy of 64 MiB and more into a store, or onto a path, that was ended goes on when the same command is
+    given again; --no-resume drops what there is and starts over. imgstore reap removes what nobody goes on
+    with.
+
     What --read-back finds to be another image than was sent is not published, or removed from the store
     again. The manifest that --store-manifest asks for is stored after the image; imgstore verify finds it.
 

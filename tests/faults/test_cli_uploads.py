@@ -1,4 +1,4 @@
-"""Rows D at the level of `imgstore cp`: uploads that break, are killed, and go on; and what `reap` takes."""
+"""`imgstore cp` into stores: uploads that break, are killed, and go on; and what `reap` takes."""
 
 from __future__ import annotations
 
