@@ -95,10 +95,8 @@ def admit(store: Store, target: Location, call: Call, *, overwrite: bool) -> Non
     Raises: UnsupportedError for a store that is only read, AlreadyExistsError; as `Store.stat`. ConfigError
     for one in memory, with which the image would be gone when the command ends.
     """
-    from imgstore.backends.memory import MemoryStore
-
     check_named(target)
-    if isinstance(driver_of(store), MemoryStore):
+    if target.kind == "store" and _in_memory(store):
         raise ConfigError(
             f"the store {target.store} is in the memory of this command alone; what is copied there is lost"
         )
@@ -110,3 +108,9 @@ def admit(store: Store, target: Location, call: Call, *, overwrite: bool) -> Non
     with contextlib.suppress(NotFoundError, PermissionDeniedError):
         store.stat(target.key, call=call)
         raise AlreadyExistsError(f"{target.shown} exists already", key=target.key, store=target.store)
+
+
+def _in_memory(store: Store) -> bool:
+    from imgstore.backends.memory import MemoryStore  # it brings oslo.config, which a URL has no need of
+
+    return isinstance(driver_of(store), MemoryStore)

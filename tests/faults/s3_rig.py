@@ -18,7 +18,7 @@ SMALL = IMAGE[: 200 << 10]
 
 def store_at(server: S3Server, **options) -> S3Store:
     options = {
-        "part_size": PART,
+        "upload_part_size": PART,
         "max_concurrency": 2,
         "access_key": server.access_key,
         "secret_key": canary.PASSWORD,

@@ -18,7 +18,7 @@ endpoint_url = {url}
 region = us-east-1
 access_key = {key}
 secret_key_file = {folder}/secret
-part_size = 5242880
+upload_part_size = 5242880
 resume_attempts = 0
 """
 
@@ -58,6 +58,16 @@ def test_an_object_is_copied_out_and_read(s3, imgstore, tmp_path):
         imgstore("cat", "s3://images/a%20b/disk.img", "--offset", "10", "--length", "5").out == SMALL[10:15]
     )
     assert imgstore("stat", "s3://images/missing").status == 3
+
+
+def test_a_copy_to_a_url_imports_no_configuration(s3, imgstore, tmp_path, monkeypatch):
+    (tmp_path / "disk.img").write_bytes(SMALL)
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    ran = imgstore("cp", "disk.img", "s3://images/disk.img")
+    assert s3.server.images() == {"disk.img": SMALL}
+    loaded = {line.rpartition("|")[2].strip() for line in ran.err.splitlines()}
+    assert "botocore.client" in loaded
+    assert not loaded & {"oslo_config", "imgstore.config", "imgstore.backends.memory", "rich"}
 
 
 def test_a_store_is_written_listed_and_emptied(s3, imgstore, tmp_path):

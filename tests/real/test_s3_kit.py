@@ -25,7 +25,7 @@ SERVERS = {
 
 
 def store_at(s3: S3, bucket: str = "kit", **options) -> S3Store:
-    options = {"part_size": 5 << 20, "max_concurrency": 2, **options}
+    options = {"upload_part_size": 5 << 20, "max_concurrency": 2, **options}
     return S3Store(
         bucket=bucket,
         endpoint_url=s3.url,

@@ -30,7 +30,7 @@ class Source:
 
 url, access_key, workers, part, size = sys.argv[1:]
 s3 = S3(url, access_key, os.environ["SECRET"])
-store = store_at(s3, "memory", part_size=int(part), max_concurrency=int(workers), create_bucket=True)
+store = store_at(s3, "memory", upload_part_size=int(part), max_concurrency=int(workers), create_bucket=True)
 source = Source()
 source.left = 1000
 store.writer.put("small", source, overwrite=True)

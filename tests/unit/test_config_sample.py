@@ -37,6 +37,11 @@ def bare(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_no_driver_takes_the_name_of_a_layers_setting(name):
+    assert not {option.dest for option in drivers.load(name).OPTIONS} & {each.dest for each in LAYER_OPTIONS}
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_options_are_the_keyword_only_arguments(name):
     driver = drivers.load(name)
     parameters = dict(inspect.signature(driver.__init__).parameters)

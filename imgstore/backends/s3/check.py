@@ -114,6 +114,6 @@ def _about_parts(error: ImgstoreError) -> str:
     if isinstance(error, PermissionDeniedError):
         return (
             "allow s3:PutObject, s3:AbortMultipartUpload, s3:ListMultipartUploadParts and s3:DeleteObject: "
-            "images above part_size are stored in parts"
+            "images above upload_part_size are stored in parts"
         )
-    return "see whether the service knows multipart uploads; images above part_size need them"
+    return "see whether the service knows multipart uploads; images above upload_part_size need them"

@@ -66,7 +66,7 @@ class S3Store(Store):
         secret_key: Secret | None = None,
         session_token: Secret | None = None,
         profile: str | None = None,
-        part_size: int = 16 << 20,
+        upload_part_size: int = 16 << 20,
         max_concurrency: int = 4,
         storage_class: str | None = None,
         server_side_encryption: str | None = None,
@@ -91,8 +91,10 @@ class S3Store(Store):
             raise ConfigError("the option 'bucket' is needed")
         if (access_key is None) != (secret_key is None) or (session_token is not None and not access_key):
             raise ConfigError("'access_key' and 'secret_key' go together, and 'session_token' with both")
-        if not LIMITS.min_part <= part_size <= LIMITS.max_part:
-            raise ConfigError(f"the option 'part_size' is {part_size}; a part of S3 has 5 MiB to 5 GiB")
+        if not LIMITS.min_part <= upload_part_size <= LIMITS.max_part:
+            raise ConfigError(
+                f"the option 'upload_part_size' is {upload_part_size}; a part of S3 has 5 MiB to 5 GiB"
+            )
         if max_concurrency < 1:
             raise ConfigError(f"the option 'max_concurrency' is {max_concurrency}; it is 1 or more")
         if sse_kms_key_id is not None and not (server_side_encryption or "").startswith("aws:kms"):
@@ -126,7 +128,7 @@ class S3Store(Store):
         )
         self._wires: dict[str, Wire] = {}
         self._objects = Objects(self._wire, self._bucket, traits, Integrity(request_checksum_calculation))
-        self.writer: S3Writer = S3Writer(self, self._objects, size=part_size, workers=max_concurrency)
+        self.writer: S3Writer = S3Writer(self, self._objects, size=upload_part_size, workers=max_concurrency)
         self.uploader: S3Uploader = S3Uploader(self, self._objects)
         self.lister: S3Lister = S3Lister(self, self._objects)
         self.copier: S3Copier = S3Copier(self, self._objects)

@@ -104,7 +104,7 @@ def _objects() -> Sequence[Opt]:
 
     return (
         cfg.IntOpt(
-            "part_size",
+            "upload_part_size",
             default=16 << 20,
             min=5 << 20,
             max=5 << 30,
@@ -117,8 +117,9 @@ def _objects() -> Sequence[Opt]:
             default=4,
             min=1,
             max=64,
-            help="Parts of one image that are sent at a time. It takes (max_concurrency + 1) x part_size of "
-            "memory for each image that is being stored; with 1 there is no thread, and one part_size.",
+            help="Parts of one image that are sent at a time. It takes (max_concurrency + 1) x "
+            "upload_part_size of memory for each image that is being stored; with 1 there is no thread, and "
+            "one upload_part_size.",
         ),
         cfg.StrOpt(
             "storage_class",

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 class S3Writer:
     """Stores an image by one request if it fits in a part, else in parts, of which nobody sees any before.
 
-    Memory of a put: (max_concurrency + 1) x part_size, or one part_size where max_concurrency is 1. The parts
-    of images above 10,000 part_size are larger, and fewer of them are in flight: two at least.
+    Memory of a put: (max_concurrency + 1) x upload_part_size, or one upload_part_size where max_concurrency
+    is 1. The parts of images above 10,000 upload_part_size are larger, and fewer of them are in flight: at
+    last two are there.
 
     A put looks first whether the key is taken, and has the service look again as it stores the image
     (`If-None-Match: *`). Where the service does not, of two puts at the same moment the last one wins, and
