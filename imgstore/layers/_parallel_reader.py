@@ -77,6 +77,7 @@ class ParallelReader:
         self._news = threading.Condition(lock)  # for the caller: bytes, an end, an error
         self._room = threading.Condition(lock)  # for the threads: room, a connection more, an end
         self._threads: list[threading.Thread] = []
+        self._most = ramp.most
         self._streams: set[ByteStream] = set()  # those of the threads
         self._alone: ByteStream | None = None
         self._over = False
@@ -118,21 +119,23 @@ class ParallelReader:
 
     def _begin(self) -> None:
         with self._room:
-            if not self._start_thread():
+            self._hire()
+            if not self._threads:
                 self._over = True
                 self._plan.cut(self._plan.at)
                 self._alone, self._first = self._first, None
 
-    def _start_thread(self) -> bool:
-        """Starts one more; tells whether the system had one left. Called with the lock."""
-        name = f"imgstore-parallel-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # a limit on threads, or no memory for a stack
-            return False
-        self._threads.append(thread)
-        return True
+    def _hire(self) -> None:
+        """Starts the threads that the ramp wants and the system gives. With the lock."""
+        while len(self._threads) < min(self._ramp.wanted, self._most) and not self._over:
+            name = f"imgstore-parallel-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # a limit on threads, or no memory for a stack
+                self._most = len(self._threads)
+            else:
+                self._threads.append(thread)
 
     def _wait(self) -> memoryview:
         """Gives what can be delivered, nothing at the end of the plan. Raises: what ended the read."""
@@ -202,9 +205,10 @@ class ParallelReader:
 
     def _opened(self, piece: Piece) -> ByteStream | None:
         """Gives the stream of a piece; None where the store begins before it: it ignores ranges."""
-        with self._room:
-            stream, self._first = self._first, None
-        if stream is None:
+        first = self._first
+        if first is not None and first.range.start == piece.start:
+            stream, self._first = first, None
+        else:
             stream = self._open(piece.start, piece.stop, self._leave)
             if lead_of(stream):
                 stream.close()
@@ -248,11 +252,9 @@ class ParallelReader:
                 self._news.notify()
             self._received += count
             before = self._ramp.wanted
-            wanted = self._ramp.observe(self._clock.now() - self._idle, self._received)
-            if wanted > before:
+            if self._ramp.observe(self._clock.now() - self._idle, self._received) > before:
                 self._room.notify_all()
-                while len(self._threads) < wanted and not self._over and self._start_thread():
-                    pass
+                self._hire()
 
     def _ended(self, piece: Piece, stream: ByteStream | None) -> None:
         if stream is not None:
