@@ -306,9 +306,10 @@ class PartialFile:
         remove_beside(self._folder, self._part, self._journal_name)
 
     def _close(self) -> None:
-        self._stop()
-        for name in ("_file", "_lock", "_folder"):
-            self._let_go(name)
+        with contextlib.ExitStack() as closing:  # all, whatever interrupts one
+            for name in ("_folder", "_lock", "_file"):
+                closing.callback(self._let_go, name)
+            self._stop()
 
     def _let_go(self, name: str) -> None:
         descriptor = getattr(self, name)

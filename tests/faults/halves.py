@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from imgstore.errors import ConnectionLostError
+from imgstore.errors import ConnectionLostError, RangeNotSatisfiableError
 from imgstore.model import ByteRange, ObjectInfo
 from imgstore.publish import partial, settler
 from imgstore.store import Store, unknown
@@ -24,9 +24,16 @@ SETTLED = 2  # parts between two syncs
 class Source(Store):
     """A place with one image, of one version, that breaks off `most` bytes into each stream."""
 
-    def __init__(self, data: bytes, most: int | None = None, version: str | None = '"v1"') -> None:
+    def __init__(
+        self,
+        data: bytes,
+        most: int | None = None,
+        version: str | None = '"v1"',
+        digests: dict[str, str] | None = None,
+    ) -> None:
         super().__init__()
         self.store_id = "web"
+        self.digests = digests or {}
         self.data = data
         self.most = most
         self.version = version
@@ -34,10 +41,12 @@ class Source(Store):
         self.served = 0
 
     def stat(self, key, *, call=None):
-        return ObjectInfo(key, len(self.data), self.version)
+        return ObjectInfo(key, len(self.data), self.version, digests=self.digests)
 
     def _open(self, key, start, stop, version, call):
         self.asked.append((start, version))
+        if start >= len(self.data):
+            raise RangeNotSatisfiableError("the image ends before that")
         stop = len(self.data) if stop is None else min(stop, len(self.data))
         return Opened(_Raw(self, start, stop), self.stat(key), ByteRange(start, stop))
 
