@@ -60,7 +60,7 @@ class ParallelReader:
         self._clock = inner.clock
         self._info = first.info
         self.proof = proof_of(first)
-        self._first: ByteStream | None = first
+        self._begun = {first.range.start: first}
         self._stop = stop
         self._plan = plan
         self._ramp = ramp
@@ -113,7 +113,7 @@ class ParallelReader:
         if self._process != os.getpid():
             return  # in a fork there are no threads, and one of them may have held the lock
         self._end()
-        for stream in (self._first, self._alone):
+        for stream in (*self._begun.values(), self._alone):
             if stream is not None:
                 stream.close()
 
@@ -123,7 +123,7 @@ class ParallelReader:
             if not self._threads:
                 self._over = True
                 self._plan.cut(self._plan.at)
-                self._alone, self._first = self._first, None
+                self._alone = self._begun.pop(self._plan.at)
 
     def _hire(self) -> None:
         """Starts the threads that the ramp wants and the system gives. With the lock."""
@@ -205,10 +205,8 @@ class ParallelReader:
 
     def _opened(self, piece: Piece) -> ByteStream | None:
         """Gives the stream of a piece; None where the store begins before it: it ignores ranges."""
-        first = self._first
-        if first is not None and first.range.start == piece.start:
-            stream, self._first = first, None
-        else:
+        stream = self._begun.pop(piece.start, None)
+        if stream is None:
             stream = self._open(piece.start, piece.stop, self._leave)
             if lead_of(stream):
                 stream.close()
