@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import pytest
 
@@ -273,20 +274,27 @@ def test_i5_the_journal_of_another_boot_is_taken_over(target, monkeypatch):
     assert held(target) == [3]
 
 
-def test_i4_who_comes_as_the_owner_ends_takes_a_journal_of_its_own(target, monkeypatch):
-    """It has opened what the owner then removes, and must not lock a file without a name."""
+@pytest.mark.parametrize("replaced", [False, True])
+def test_i4_who_comes_as_the_owner_ends_takes_a_journal_that_has_its_name(target, monkeypatch, replaced):
+    """It has opened what the owner then removes: who comes next would lock another file."""
     leave(target, 0)
-    real, removed = fcntl.flock, []
+    path = target.with_name("disk.img.part.journal")
+    real, locked = fcntl.flock, []
 
     def flock(file, how):
-        if not removed:
-            removed.append(os.unlink(f"{target}.part.journal"))
+        if not locked:
+            path.rename(target.with_name("gone"))
+            if replaced:
+                path.write_bytes(target.with_name("gone").read_bytes())
+                path.chmod(0o600)
+        locked.append(os.fstat(file).st_ino)
         real(file, how)
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with PartialFile(target) as half:
-        assert half.earlier is None
-    assert names(target) == ["disk.img.part"]
+        assert half.earlier == (IDENTITY if replaced else None)
+        assert locked[0] == target.with_name("gone").stat().st_ino
+        assert locked[1:] == ([path.stat().st_ino] if replaced else [])
 
 
 def test_g11_a_journal_that_others_can_write_to_is_refused(target):
@@ -589,3 +597,21 @@ def test_a_part_is_read_back_where_it_was_not_written_in_order(target, monkeypat
     half._close()
     assert read == [PART]
     assert held(target) == [0, 1]
+
+
+def test_two_that_write_one_part_at_once_claim_what_is_there(target, monkeypatch):
+    real, others = zlib.crc32, []
+
+    def crc32(data, crc=0):
+        if not others:
+            others.append(threading.Thread(target=write, args=[half, 10, PART]))
+            others[0].start()
+            others[0].join()
+        return real(data, crc)
+
+    half = begun(target)
+    monkeypatch.setattr(claims.zlib, "crc32", crc32)
+    write(half, 0, 10)
+    monkeypatch.undo()
+    half._close()
+    assert held(target) == [0]
