@@ -21,6 +21,7 @@ from imgstore.errors import (
 )
 from imgstore.model import Call
 from imgstore.publish import file_error, is_pending
+from imgstore.publish.beside import is_beside
 from imgstore.store import Store
 from imgstore.transfer.batch import Batch
 from imgstore.transfer.progress import Report
@@ -183,5 +184,5 @@ def _walked(folder: str, terminal: Terminal) -> Iterator[tuple[Location, str, in
             found = os.lstat(path)
             if not stat.S_ISREG(found.st_mode):
                 terminal.say(f"{path} left out: it is no regular file")
-            elif not is_pending(name):  # half a copy, which somebody else is making
+            elif not is_pending(name) and not is_beside(name, files):  # half a copy, which is being made
                 yield Location("path", path, path), os.path.relpath(path, folder), found.st_size

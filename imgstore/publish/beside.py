@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 import time
+from collections.abc import Container
 from typing import Final
 
 from imgstore.errors import LockedError, UnsafeLocationError, UnsupportedError
@@ -39,6 +40,11 @@ def names_beside(target: str) -> tuple[str, str]:
     if len(os.fsencode(target + JOURNAL)) > _NAME_LIMIT:
         target = f"{stem(target)}.{hashlib.sha256(os.fsencode(target)).hexdigest()[:20]}"
     return target + PART, target + JOURNAL
+
+
+def is_beside(name: str, names: Container[str]) -> bool:
+    """Tells whether a file is a half image or its journal, in a folder that has those `names`."""
+    return name.endswith(JOURNAL) or (name.endswith(PART) and f"{name.removesuffix(PART)}{JOURNAL}" in names)
 
 
 def lock_journal(folder: int, name: str, path: str, *, create: bool) -> int | None:

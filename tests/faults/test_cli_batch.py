@@ -78,7 +78,8 @@ class TestPlaces:
         assert tree(folder / "out") == {"disk.img": IMAGE, "12.raw": SMALL, "a.img": IMAGE}
 
     def test_half_copies_and_other_things_stay(self, imgstore, folder):
-        (folder / "images" / ".b.img.0123456789abcdef.part").write_bytes(SMALL)
+        for name in (".b.img.0123456789abcdef.part", "c.img.part", "c.img.part.journal"):
+            (folder / "images" / name).write_bytes(SMALL)
         os.mkfifo(folder / "images" / "pipe")
         (folder / "images" / "elsewhere").symlink_to(folder)
         ran = imgstore("cp", "-r", "images", "out")

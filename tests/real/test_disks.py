@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from imgstore.backends.filesystem import FilesystemStore
 from imgstore.errors import NoSpaceError, PermissionDeniedError
+from tests.faults.halves import PART, Source, fetch, small_parts
 from tests.faults.killing import Killer
 from tests.faults.strace import CHANGES, Strace, counted, fail_at
 from tests.faults.ways import NEW, WAYS, tree
@@ -68,6 +70,24 @@ def test_a_full_disk(mounted, overwrite, size):
         assert os.listdir(folder) == ["old.img"]
         put(store, "new.img", NEW)
     assert (folder / "new.img").read_bytes() == NEW
+
+
+def test_f7_a_download_that_fills_the_disk_goes_on_when_there_is_room(mounted):
+    folder = mounted("small", "-t", "tmpfs", "-o", "size=256k", "tmpfs")
+    image = random.Random(7).randbytes(20 * PART + 17)
+    (folder / "other.img").write_bytes(bytes(120_000))
+    first, second = Source(image), Source(image)
+    with small_parts():
+        with pytest.raises(NoSpaceError) as failure:
+            fetch(first, folder / "new.img")
+        assert failure.value.resumable
+        assert sorted(os.listdir(folder)) == ["new.img.part", "new.img.part.journal", "other.img"]
+        (folder / "other.img").unlink()
+        report = fetch(second, folder / "new.img")
+    assert (folder / "new.img").read_bytes() == image
+    assert os.listdir(folder) == ["new.img"]
+    assert report.held > 10 * PART
+    assert first.served + second.served < len(image) + PART + 5000  # the part that was under way
 
 
 def test_no_inode_is_left(mounted):
