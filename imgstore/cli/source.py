@@ -120,7 +120,7 @@ def check_named(location: Location) -> None:
 
 def check_idle(given: dict[str, Any], what: str) -> None:
     """Refuses options on how bytes are read, since for `what` they do nothing. Raises: ConfigError."""
-    for name in ("stall_timeout", "limit_rate", "no_resume", "parallel"):
+    for name in ("stall_timeout", "limit_rate", "no_resume"):
         if given[name]:
             raise ConfigError(f"--{options.flag(name)} does nothing for {what}; leave it out")
 
