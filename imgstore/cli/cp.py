@@ -86,6 +86,10 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     nothing is there, or the old image is. A copy inside one store is left to the store, where it can do that;
     one from path to path to the kernel.
 
+    A copy of 64 MiB and more that is ended, by whatever, is gone on with by the same command, unless
+    --no-resume is given. Until then DST.part and DST.part.journal hold what came of a copy onto a path;
+    imgstore reap removes what nobody goes on with.
+
     Several SRC are places of one image, the best first: where one fails, the next goes on. In the middle of
     the image that takes proof that both hold the same: a manifest, or a SHA-256 that both tell. The copies
     that the manifest names (http and https) are the next best, and enough if no SRC is given.

@@ -142,3 +142,24 @@ def test_one_file_has_many_names(tmp_path):
     assert same_file(name, f"{tmp_path}/hard")
     assert not same_file(name, f"{tmp_path}/b")
     assert not same_file(name, f"{tmp_path}/missing")
+
+
+@pytest.mark.parametrize(
+    "one, other, same",
+    [
+        ("https://h/a?X-Amz-Signature=1&X-Amz-Date=2", "https://h/a?X-Amz-Signature=3", True),
+        ("https://h/a?id=1&sig=x&se=2", "https://h/a?sig=y&id=1", True),
+        ("https://h/a?temp_url_sig=1&temp_url_expires=2", "https://h/a", True),
+        ("https://u:p@h/a#f", "https://h/a", True),
+        ("https://h/a?id=1", "https://h/a?id=2", False),
+        ("https://h/a?id", "https://h/a", False),
+        ("https://h/a", "http://h/a", False),
+        ("https://h:1/a", "https://h:2/a", False),
+        ("https://h/a", "https://h/b", False),
+        ("disks:a", "cold:a", False),
+        ("./x/../a.img", "a.img", True),
+        ("s3://b/a", "s3://b/c", False),
+    ],
+)
+def test_a_place_is_the_same_whoever_asks_and_when(one, other, same):
+    assert (parse(one).place == parse(other).place) is same
