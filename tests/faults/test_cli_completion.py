@@ -69,6 +69,7 @@ def offered(shell, *words):
             (["cat", "di"], ["disks:", "dir/", "disk.img"]),
             (["ls", "nowhere", ":"], []),
             (["rm", "wor"], []),
+            (["reap", "di"], ["disks", "dir/"]),
         ],
         3,
     ),

@@ -17,7 +17,7 @@ from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
 from imgstore.model import NO_CALL, Call
 from imgstore.retry import TokenBucket
-from imgstore.stack import FACETS, LayerSettings, build, followed, unproven
+from imgstore.stack import FACETS, LayerSettings, build, followed, makes_manifests, unproven
 from imgstore.store import FACETS as FACET_NAMES
 from imgstore.store import Store
 from tests.manifests import Given
@@ -443,3 +443,19 @@ def test_manifests_that_are_followed_by_who_was_built_without():
     plain.writer.put("new", io.BytesIO(b"bytes"))
     plain.writer.delete("disk")
     assert [info.key for info in driver.lister.list()] == ["bare", "new"]
+
+
+@pytest.mark.parametrize(
+    "settings, made",
+    [
+        ({}, False),
+        ({"verify": "if-present"}, False),
+        ({"verify": "required"}, True),
+        ({"store_manifests": True}, True),
+    ],
+)
+def test_whether_what_is_stored_gets_a_manifest(settings, made):
+    store = build(MemoryStore(), LayerSettings(**settings))
+    assert makes_manifests(store) == made
+    assert makes_manifests(Layer(followed(store))) == made
+    assert not makes_manifests(MemoryStore())

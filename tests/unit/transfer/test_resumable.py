@@ -32,6 +32,7 @@ from imgstore.errors import (
 )
 from imgstore.journal import Identity
 from imgstore.model import NO_CALL, Call, CancelToken, ObjectInfo
+from imgstore.stack import LayerSettings, build
 from imgstore.store import UploadLimits
 from imgstore.transfer import parts as cutting
 from imgstore.transfer import resumable
@@ -289,6 +290,30 @@ def test_what_is_read_back_is_compared_chunk_for_chunk(rig, monkeypatch, resumed
     assert raised.value.chunks == (0,)
     assert list(rig.store.lister.list()) == []
     assert rig.left() == []
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_manifest_is_of_what_was_sent_or_there_is_no_image(rig, monkeypatch, resumed):
+    """It is made of what the store gives: who has the digest of what was sent compares the two."""
+    if resumed:
+        rig.fails("before complete", KilledError())
+        with pytest.raises(KilledError):
+            rig.run()
+        rig.mends()
+    bare = rig.store
+    publish = bare._images.publish
+
+    def twisted(key, data, **options):
+        return publish(key, data[:-1] + b"x" if key == "copy" else data, **options)
+
+    rig.store = build(bare, LayerSettings(store_manifests=True))
+    monkeypatch.setattr(bare._images, "publish", twisted)
+    with pytest.raises(DigestMismatchError, match="other bytes than were sent"):
+        rig.run(digest=True)
+    assert list(bare.lister.list()) == []
+    monkeypatch.undo()
+    rig.run(digest=True)
+    assert [info.key for info in bare.lister.list()] == ["copy", "copy.meta4"]
 
 
 def test_another_source_is_an_error_and_not_a_mixture(rig):
