@@ -33,8 +33,8 @@ BLOCK: Final = 16 << 10
 NEAR: Final = 64 << 10
 # With 10 ms between two requests three quarters of 1 Gbit/s are left; more memory would bring little.
 READ_AHEAD: Final = 4 << 20
-# From here on a copy costs more than what spares it: 16 KiB 7 us against 3, 1 MiB 100 to 900 against 40 to 60,
-# by how often the kernel has to clear the pages.
+# From here on a copy costs more than what spares it: 16 KiB 7 us against 3, 1 MiB 100 to 900 against 40 to
+# 60, by how often the kernel has to clear the pages.
 _LARGE: Final = 16 << 10
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `imgstore` with the arguments after its name; gives the exit status."""
     if any(importlib.util.find_spec(name) is None for name in ("click", "rich")):
-        sys.stderr.write("imgstore: the command line is an extra: pip install 'imgstore[cli]'\n")
+        sys.stderr.write(
+            "imgstore: the command line needs click and rich: pip install 'click>=8.1' 'rich>=13.0'\n"
+        )
         return 2
     from imgstore.cli.app import run
 

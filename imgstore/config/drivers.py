@@ -53,10 +53,15 @@ def _failed(_: object, point: EntryPoint, exc: BaseException) -> NoReturn:
 
 
 def _remedy(name: str) -> str:
-    """Says which extra brings what is missing, where the driver's package has one of the driver's name."""
+    """Says which extra brings what is missing, where the driver's package has one of the driver's name.
+
+    Not of our own: on PyPI there is another project of this name, and our drivers say what they need.
+    """
     for point in entry_points(group=GROUP, name=name):
         package = point.dist
-        if package is not None and name in (package.metadata.get_all("Provides-Extra") or ()):
+        if package is None or package.name == "imgstore":
+            continue
+        if name in (package.metadata.get_all("Provides-Extra") or ()):
             return f"; pip install '{package.name}[{name}]' brings what it needs"
     return ""
 

@@ -15,6 +15,7 @@ _STANDARD: Final = (
 )  # fmt: skip
 # From packages of the extra `hash`: the module, each with a function of the digest's name.
 _EXTRA: Final = {"blake3": "blake3", "xxh3_64": "xxhash", "xxh3_128": "xxhash"}
+_CURES: Final = {"blake3": "pip install 'blake3>=1.0'", "xxhash": "pip install 'xxhash>=2.0'"}
 
 ALGORITHMS: Final = (*_STANDARD, *_EXTRA)
 
@@ -42,9 +43,7 @@ def new(name: str) -> Hash:
     except KeyError:
         raise ConfigError(f"no digest is called {name!r}; there are {', '.join(ALGORITHMS)}") from None
     except ImportError as exc:
-        raise ConfigError(
-            f"{name} needs the package {_EXTRA[name]}: pip install 'imgstore[hash]' brings it"
-        ) from exc
+        raise ConfigError(f"{name} needs the package {_EXTRA[name]}: {_CURES[_EXTRA[name]]}") from exc
     except ValueError as exc:
         raise ConfigError(f"this system allows no {name}; take another digest") from exc
     made: Hash = getattr(module, name)()

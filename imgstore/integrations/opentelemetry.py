@@ -10,7 +10,7 @@ try:
     from opentelemetry.metrics import MeterProvider, get_meter
 except ImportError as exc:
     raise ImportError(
-        "metrics for OpenTelemetry need its API: pip install 'imgstore[opentelemetry]'"
+        "metrics for OpenTelemetry need its API: pip install 'opentelemetry-api>=1.30'"
     ) from exc
 
 # By the OpenTelemetry semantic conventions ("Instrument units"): UCUM, and in braces what is merely counted.

@@ -11,7 +11,7 @@ try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 except ImportError as exc:
     raise ImportError(
-        "metrics for Prometheus need its client library: pip install 'imgstore[prometheus]'"
+        "metrics for Prometheus need its client library: pip install 'prometheus_client>=0.20'"
     ) from exc
 
 

@@ -67,7 +67,8 @@ def test_all_at_once():
 def test_a_package_that_is_missing_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     name = {"blake3": "blake3", "xxhash": "xxh3_64"}[package]
-    with pytest.raises(ConfigError, match=rf"{name} needs the package {package}: .*imgstore\[hash\]"):
+    cure = rf"pip install '{package}>=\d\.0'"
+    with pytest.raises(ConfigError, match=rf"^{name} needs the package {package}: {cure}$"):
         Hasher([name])
 
 

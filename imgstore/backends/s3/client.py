@@ -52,7 +52,7 @@ class Client:
             from botocore.config import Config
             from botocore.session import Session
         except ImportError as exc:
-            raise ConfigError("the S3 driver needs botocore: pip install 'imgstore[s3]' brings it") from exc
+            raise ConfigError("the S3 driver needs botocore: pip install 'botocore>=1.36'") from exc
         for name in _TALKATIVE:
             _quieten(f"botocore.{name}")
         session = Session(profile=place.profile)

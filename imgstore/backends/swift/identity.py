@@ -97,7 +97,7 @@ class Identity:
             from imgstore.backends.swift import keystone
         except ImportError as exc:
             raise ConfigError(
-                "Keystone needs keystoneauth1 and requests: pip install imgstore[swift]"
+                "Keystone needs keystoneauth1 and requests: pip install 'keystoneauth1>=5.0' requests"
             ) from exc
         wanted = {
             "service_type": self.service_type,

@@ -42,7 +42,9 @@ def functions() -> Functions:
     try:
         return cast("Functions", importlib.import_module("swiftclient.client"))
     except ImportError as exc:
-        raise ConfigError("the Swift driver needs python-swiftclient: pip install imgstore[swift]") from exc
+        raise ConfigError(
+            "the Swift driver needs python-swiftclient: pip install 'python-swiftclient>=4.0'"
+        ) from exc
 
 
 class Sender(Protocol):

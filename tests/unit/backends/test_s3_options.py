@@ -45,7 +45,7 @@ def test_a_store_imports_no_client_library():
 def test_a_library_that_is_missing_is_told(monkeypatch):
     for name in ("botocore", "botocore.config", "botocore.session"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r"pip install 'imgstore\[s3\]'"):
+    with pytest.raises(ConfigError, match=r"needs botocore: pip install 'botocore>=1\.36'$"):
         S3Store(bucket="abc", access_key="a", secret_key=canary.PASSWORD).stat("k")
 
 

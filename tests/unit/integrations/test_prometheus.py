@@ -133,18 +133,18 @@ def test_what_cannot_be_counted_ends_nothing_and_is_logged_once(registry, caplog
 
 
 @pytest.mark.parametrize(
-    "module, library, extra",
+    "module, library, package",
     [
-        ("prometheus", "prometheus_client", "prometheus"),
-        ("opentelemetry", "opentelemetry.metrics", "opentelemetry"),
+        ("prometheus", "prometheus_client", "prometheus_client>=0.20"),
+        ("opentelemetry", "opentelemetry.metrics", "opentelemetry-api>=1.30"),
     ],
 )
-def test_without_its_extra_an_adapter_says_what_to_install(module, library, extra):
+def test_without_its_library_an_adapter_says_what_to_install(module, library, package):
     code = f"import sys; sys.modules[{library!r}] = None; import imgstore.integrations.{module}"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     last = ran.stderr.splitlines()[-1]
     assert last.startswith("ImportError: ")
-    assert last.endswith(f"pip install 'imgstore[{extra}]'")
+    assert last.endswith(f"pip install '{package}'")
 
 
 def test_the_logs_and_the_core_import_neither_library():
