@@ -189,7 +189,11 @@ _SOURCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         metavar="N",
         help="Read over up to N connections at once, as many as help. [default: 1, or as configured]",
     ),
-    click.option("--no-resume", is_flag=True, help="Fail at the first break instead of going on; cp then begins anew and keeps nothing."),
+    click.option(
+        "--no-resume",
+        is_flag=True,
+        help="Fail at the first break instead of going on; cp then begins anew and keeps nothing.",
+    ),
 )
 
 _URL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
