@@ -210,16 +210,19 @@ def test_d14_what_the_store_holds_counts_where_it_fits_and_is_proven(s3, imgstor
 
 def test_d15_i10_of_two_at_once_the_second_is_told_and_reap_leaves_the_first(files, imgstore):
     with files.start(5, "cp", files.file, "to:disk.img", number=signal.SIGSTOP) as process:
-        stopped(process)
-        ran = imgstore("cp", files.file, "to:disk.img")
-        assert ran.status == 11
-        assert "another process is at this upload" in ran.line
-        assert imgstore("cp", "--no-resume", files.file, "to:disk.img").status == 11
-        ran = imgstore("reap", "--older-than", "0", "--json")
-        (live,) = ran.told["live"]
-        assert (ran.status, live["location"], ran.told["removed"]) == (0, "to:disk.img", [])
-        process.send_signal(signal.SIGCONT)
-        assert ended(process).status == 0
+        try:
+            stopped(process)
+            ran = imgstore("cp", files.file, "to:disk.img")
+            assert ran.status == 11
+            assert "another process is at this upload" in ran.line
+            assert imgstore("cp", "--no-resume", files.file, "to:disk.img").status == 11
+            ran = imgstore("reap", "--older-than", "0", "--json")
+            (live,) = ran.told["live"]
+            assert (ran.status, live["location"], ran.told["removed"]) == (0, "to:disk.img", [])
+            process.send_signal(signal.SIGCONT)
+            assert ended(process).status == 0
+        finally:
+            process.kill()
     assert (files.image(), files.left(), files.notes()) == (files.data, [], [])
 
 
