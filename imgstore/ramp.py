@@ -7,12 +7,16 @@ from typing import Final
 # What of their full share connections that were added must bring to be kept. Two cores that are both busy
 # give four connections a tenth more than two; a server that limits each connection gives them all of it.
 SHARE: Final = 0.2
-# Seconds in which connections that were added are not judged yet: a round trip or two to connect and to ask.
+# Seconds in which connections that were added are not judged yet, unless they are known to receive: a round
+# trip or two to connect and to ask.
 SETTLE: Final = 0.1
-# Seconds measured after that. Growth is believed soon; that there is none, with patience: nginx, for one,
-# keeps to its `limit_rate` in bursts a third of a second apart.
+# Seconds measured after that. Growth is believed soon, sooner where bytes come in a steady flow; that there
+# is none, with patience: nginx, for one, keeps to its `limit_rate` in bursts a third of a second apart.
+SOONEST: Final = 0.1
 SOON: Final = 0.2
 PATIENCE: Final = 1.0
+# Of `SOONEST`: what a steady flow pauses for at most.
+STEADY: Final = 0.25
 # Seconds between two trials, doubled after each in vain. A trial takes one second, so that a tenth of the
 # time at most goes into them, and less and less.
 FIRST_HOLD: Final = 10.0
@@ -44,17 +48,22 @@ class Ramp:
         self._hold = 0.0  # seconds from a trial in vain to the next
         self._settled = float("-inf")  # when measuring begins at the earliest
         self._began: tuple[float, int] | None = None  # when it began, and the bytes until then
+        self._last = 0.0  # when bytes came last
+        self._pause = 0.0  # the longest time without any
 
-    def observe(self, now: float, total_bytes: int) -> int:
+    def observe(self, now: float, total_bytes: int, *, receiving: int = 0) -> int:
         """Gives the connections wanted at `now` (seconds, only differences count), with `total_bytes` so far.
 
         To be called whenever bytes have come; the time before the first of them does not count. Time in which
-        nobody wanted any is to be left out of `now`.
+        nobody wanted any is to be left out of `now`. Who knows how many connections are `receiving` at the
+        moment says so, and they are judged sooner.
         """
         if self._began is None:
-            if not total_bytes or now < self._settled:
+            if not total_bytes or (now < self._settled and receiving < self.wanted):
                 return self.wanted
             self._began = now, total_bytes
+            self._last, self._pause = now, 0.0
+        self._last, self._pause = now, max(self._pause, now - self._last)
         seconds, count = now - self._began[0], total_bytes - self._began[1]
         if self._tries:
             self._judge(now, seconds, count)
@@ -63,7 +72,8 @@ class Ramp:
         return self.wanted
 
     def _judge(self, now: float, seconds: float, count: int) -> None:
-        if seconds >= SOON and count and count >= self._needed * seconds:
+        soon = SOONEST if self._pause <= STEADY * SOONEST else SOON
+        if seconds >= soon and count and count >= self._needed * seconds:
             self._hold = 0.0
             if self.wanted < self.most:
                 self._step_up(now, count / seconds)

@@ -114,7 +114,7 @@ class LayerSettings:
     manifest_store: str | None = None
     store_manifests: bool | None = None
     parallel: int = 1
-    part_size: int = 4 << 20
+    part_size: int = 8 << 20
 
     @property
     def makes_manifests(self) -> bool:

@@ -96,6 +96,11 @@ class PartPlan:
         """Whether nothing is left that a connection could be given, now or later."""
         return self._next >= self.stop and not self.active
 
+    @property
+    def receiving(self) -> int:
+        """How many of the active pieces have an open stream."""
+        return sum(piece.began is not None for piece in self.active)
+
     def take(self) -> Piece | None:
         """Gives the next part; None where there is none, or no room for it."""
         if self._next >= self.stop or not (self._free or self._unmade):

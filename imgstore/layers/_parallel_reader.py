@@ -249,8 +249,8 @@ class ParallelReader:
             if self._plan.received(piece, count):
                 self._news.notify()
             self._received += count
-            before = self._ramp.wanted
-            if self._ramp.observe(self._clock.now() - self._idle, self._received) > before:
+            before, now = self._ramp.wanted, self._clock.now() - self._idle
+            if self._ramp.observe(now, self._received, receiving=self._plan.receiving) > before:
                 self._room.notify_all()
                 self._hire()
 

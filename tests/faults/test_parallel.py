@@ -14,7 +14,7 @@ import pytest
 
 from imgstore import stack
 from imgstore.errors import ImgstoreError, VersionChangedError
-from imgstore.layers.parallel import SPARE, ParallelLayer
+from imgstore.layers.parallel import PART_SIZE, SPARE, ParallelLayer
 from imgstore.testing import server as wire
 from imgstore.testing.faults import SimClock, SimStore, schedule
 from imgstore.testing.faults.store import KEY
@@ -159,7 +159,7 @@ print(json.dumps([read, kib("VmHWM") - before]))
 
 @pytest.mark.parametrize("size", [64 << 20, 1 << 40], ids=["64 MiB", "1 TiB"])
 def test_p11_memory_is_that_of_the_parts_in_flight(size, promise):
-    """Six parts of 4 MiB, the reader's own buffer of 1 MiB, and what threads take: not that of the image."""
+    """The parts in flight, the reader's own buffer of 1 MiB, and what threads take: not that of the image."""
     length = min(size, 512 << 20)
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(size), str(length)],
@@ -172,7 +172,7 @@ def test_p11_memory_is_that_of_the_parts_in_flight(size, promise):
     assert not done.stderr, done.stderr
     read, peak = json.loads(done.stdout)
     assert read == length
-    bound = (STREAMS + SPARE) * 4 + 1 + 4
+    bound = (STREAMS + SPARE) * (PART_SIZE >> 20) + 1 + 4
     promise("P11", f"MiB over four connections, of an image of {size >> 20} MiB", peak / 1024, bound)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from imgstore.ramp import FIRST_HOLD, LONGEST_HOLD, PATIENCE, SETTLE, SHARE, Ramp
+from imgstore.ramp import FIRST_HOLD, LONGEST_HOLD, PATIENCE, SETTLE, SHARE, SOON, SOONEST, Ramp
 
 MIB = 1 << 20
 TICK = 0.01
@@ -136,3 +136,22 @@ def test_nothing_is_decided_before_the_first_byte():
 def test_there_is_at_least_one_connection():
     with pytest.raises(ValueError, match="most is 0; there is at least one connection"):
         Ramp(0)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_connections_that_are_known_to_receive_are_judged_sooner(told):
+    ramp = Ramp(4)
+    reached = {}
+    for tick in range(1, 100):
+        wanted = ramp.observe(tick * TICK, tick * ramp.wanted * MIB, receiving=ramp.wanted if told else 0)
+        reached.setdefault(wanted, tick * TICK)
+    assert reached[4] - reached[2] == pytest.approx(SOONEST if told else SETTLE + SOONEST, abs=2.5 * TICK)
+
+
+@pytest.mark.parametrize("pause, seconds", [(0.02, SOONEST), (0.05, SOON)])
+def test_growth_is_believed_sooner_in_a_steady_flow(pause, seconds):
+    ramp = Ramp(2)
+    time = 0.0
+    while ramp.observe(time, int((1 + time) * MIB)) == 1:
+        time += pause
+    assert time == pytest.approx(seconds, abs=1e-6 + pause / 2)

@@ -213,7 +213,7 @@ def test_the_defaults():
         "manifest_store": None,
         "store_manifests": None,
         "parallel": 1,
-        "part_size": 4194304,
+        "part_size": 8388608,
     }
 
 
