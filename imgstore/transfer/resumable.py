@@ -79,21 +79,26 @@ class Image:
 def can_resume(image: Image, store: Store, *, pin: str | None = None) -> bool:
     """Tells whether an upload of the image to `store` is worth going on with, and can be gone on with.
 
-    Not so that of an image without a version, unless it has the `pin` of a manifest that proves it; and of
-    one with holes, to a store that keeps holes but takes them for zeros in a part.
+    Not so that of an image without a version, unless it has the `pin` of a manifest that proves it. To a
+    store that keeps holes, one with holes goes in one go: in parts they are zeros, which the store may keep,
+    and which at least take the time to be looked through. Where they take no room, half of it may be holes.
     """
     if store.uploader is None or image.range.size is None or image.range.size < LEAST:
         return False
     if image.info.version is None and pin is None:
         return False
-    return store.extents is None or store.uploader.limits.thin or not _has_holes(image)
+    if store.extents is None:
+        return True
+    return _holes(image) <= (image.size // 2 if store.uploader.limits.thin else 0)
 
 
-def _has_holes(image: Image) -> bool:
+def _holes(image: Image) -> int:
+    """Gives the bytes in holes, as far as their store tells."""
     if not isinstance(image.stream, SparseStream) or image.store.extents is None:
-        return False
+        return 0
     extents = image.store.extents.extents(image.info.key, version=image.info.version, call=image.call)
-    return any(each.kind != "data" and (each.range.size or 0) >= LEAST_HOLE for each in extents)
+    sizes = (each.range.size or 0 for each in extents if each.kind != "data")
+    return sum(size for size in sizes if size >= LEAST_HOLE)
 
 
 def abandon(store: Store, note: Note) -> None:

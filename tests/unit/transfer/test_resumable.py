@@ -614,13 +614,18 @@ def test_without_a_version_only_a_manifest_says_that_it_is_the_same(monkeypatch)
     assert can_resume(image_of(source), target, pin="p")
 
 
-@pytest.mark.parametrize("thin", [False, True])
-@pytest.mark.parametrize("hole", [0, 2 * LEAST_HOLE])
-def test_holes_go_where_they_stay_holes(thin, hole):
+@pytest.mark.parametrize(
+    "holes, in_parts, in_thin_parts", [(0, True, True), (2, False, True), (8, False, False)]
+)
+def test_holes_go_where_they_stay_holes(holes, in_parts, in_thin_parts):
     source, target = MemoryStore(), MemoryStore()
-    source.writer.put("disk", io.BytesIO(IMAGE * 60 + bytes(hole) + IMAGE))
-    target.uploader.limits = UploadLimits(1, 1 << 30, 9999, ordered=False, thin=thin)
-    assert can_resume(image_of(source), target) == (thin or not hole)
+    data = IMAGE * (4 * LEAST_HOLE // len(IMAGE) + 1)
+    source.writer.put("disk", io.BytesIO(data + bytes(holes * LEAST_HOLE) + IMAGE))
+    for thin, expected in ((False, in_parts), (True, in_thin_parts)):
+        target.uploader.limits = UploadLimits(1, 1 << 30, 9999, ordered=False, thin=thin)
+        assert can_resume(image_of(source), target) == expected
+    target.extents = None
+    assert can_resume(image_of(source), target), "who has no holes is sent the zeros in any case"
 
 
 LIMITS = st.sampled_from(
