@@ -17,7 +17,16 @@ from imgstore.layers.resume import ResumeLayer
 from imgstore.layers.verify import VerifyLayer
 from imgstore.model import NO_CALL, Call
 from imgstore.retry import TokenBucket
-from imgstore.stack import FACETS, LayerSettings, build, followed, makes_manifests, unproven
+from imgstore.stack import (
+    FACETS,
+    LayerSettings,
+    build,
+    followed,
+    leg,
+    makes_manifests,
+    proven,
+    unproven,
+)
 from imgstore.store import FACETS as FACET_NAMES
 from imgstore.store import Store
 from tests.manifests import Given
@@ -459,3 +468,67 @@ def test_whether_what_is_stored_gets_a_manifest(settings, made):
     assert makes_manifests(store) == made
     assert makes_manifests(Layer(followed(store))) == made
     assert not makes_manifests(MemoryStore())
+
+
+class TestParallel:
+    """It stays the outermost layer, whatever is put below it or taken away."""
+
+    SETTINGS = LayerSettings(parallel=3, part_size=2, deadline=60.0)
+
+    @pytest.fixture
+    def driver(self):
+        driver = MemoryStore()
+        build(driver, LayerSettings(store_manifests=True)).writer.put("disk", io.BytesIO(b"bytes"))
+        return driver
+
+    def kinds(self, store):
+        return [type(each) for each in layers_of(store)][:2]
+
+    def held(self, store):
+        outer = layers_of(store)[0]
+        assert isinstance(outer, ParallelLayer)
+        assert (outer.streams, outer.part_size, outer._deadline) == (3, 2, 60.0)
+        assert store.get("disk").read() == b"bytes"
+        return True
+
+    def test_it_is_off_unless_asked_for(self, driver):
+        assert ParallelLayer not in kinds_of(build(driver))
+
+    def test_it_is_built_around_the_others(self, driver):
+        plain, strict = (
+            build(driver, self.SETTINGS),
+            build(driver, dataclasses.replace(self.SETTINGS, verify="required")),
+        )
+        assert self.kinds(plain) == [ParallelLayer, ResumeLayer]
+        assert self.kinds(strict) == [ParallelLayer, VerifyLayer]
+        assert self.held(plain)
+        assert self.held(strict)
+
+    def test_what_is_proven_is_proven_in_parts(self, driver):
+        strict = build(driver, dataclasses.replace(self.SETTINGS, verify="required"))
+        manifest = strict.inner.manifest("disk", NO_CALL)
+        store = proven(build(driver, self.SETTINGS), manifest)
+        assert self.kinds(store) == [ParallelLayer, VerifyLayer]
+        assert self.held(store)
+
+    def test_manifests_are_followed_below(self, driver):
+        strict = build(driver, dataclasses.replace(self.SETTINGS, verify="required"))
+        assert followed(strict) is strict
+        store = followed(build(driver, self.SETTINGS))
+        assert self.kinds(store) == [ParallelLayer, VerifyLayer]
+        assert [info.key for info in store.lister.list()] == ["disk"]
+        assert self.held(store)
+
+    def test_what_is_not_to_be_proven_is_read_in_parts(self, driver):
+        strict = build(driver, dataclasses.replace(self.SETTINGS, verify="required"))
+        store, manifests = unproven(strict)
+        assert manifests is strict.inner.manifests
+        assert self.kinds(store) == [ParallelLayer, ResumeLayer]
+        assert self.held(store)
+        plain = build(driver, self.SETTINGS)
+        assert unproven(plain)[0] is plain
+
+    def test_a_leg_has_the_manifests_of_the_layer_below(self, driver):
+        strict = build(driver, dataclasses.replace(self.SETTINGS, verify="required"))
+        assert leg(strict).manifest == strict.inner.manifest
+        assert leg(build(driver, self.SETTINGS)).manifest is None
