@@ -231,6 +231,13 @@ def _parted(store: Store) -> tuple[Store, Callable[[Store], Store]]:
     return store, lambda inner: inner
 
 
+def over_one(store: Store) -> tuple[Store, int]:
+    """Gives `store` without the parallel layer, and how many connections that would use; 1 without one."""
+    from imgstore.layers.parallel import ParallelLayer
+
+    return (store.inner, store.streams) if isinstance(store, ParallelLayer) else (store, 1)
+
+
 def followed(store: Store) -> Store:
     """Gives `store` with the manifests beside its images taken along, and not listed, if it does neither yet.
 

@@ -78,12 +78,14 @@ def _download(
     terminal: Terminal,
     report: Report,
 ) -> None:
+    from imgstore.stack import over_one
     from imgstore.transfer.download import Origin, download
 
     manifest = given["prove"]
+    single, connections = over_one(store)  # several of them write to the file out of order
     download(
         Origin(
-            store=store,
+            store=single,
             key=origin.key,
             place="\n".join(each.place for each in sources),
             pin=None if manifest is None else manifest.pin,
@@ -96,5 +98,6 @@ def _download(
         resume=not given["no_resume"],
         read_back=given["read_back"],
         digest=given["as_json"],
+        connections=connections,
         say=terminal.say,
     )

@@ -135,6 +135,11 @@ class PartialFile:
             self._identity = identity
             self._claims = Claims(self._file, self._journal, self.path)
 
+    @property
+    def part_size(self) -> int:
+        """The bytes of a part, which is claimed when all of it is written."""
+        return self._begun().part_size
+
     def missing(self) -> list[ByteRange]:
         """Gives what is to be written, in order."""
         return self._begun().missing()
