@@ -100,7 +100,7 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
 
     A copy of 64 MiB and more into a store, or onto a path, that was ended goes on when the same command is
     given again; --no-resume drops what there is and starts over. imgstore reap removes what nobody goes on
-    with.
+    with. Into a store, --parallel sends N parts at once, too.
 
     What --read-back finds to be another image than was sent is not published, or removed from the store
     again. The manifest that --store-manifest asks for is stored after the image; imgstore verify finds it.

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -286,6 +287,13 @@ def test_from_a_store_or_a_url_it_goes_on_too(s3, imgstore, source):
         assert f"{held} of {len(s3.data)} bytes are stored" in ran.line
         assert s3.sent() <= COUNT + 1
         assert (s3.image(), s3.left(), s3.notes()) == (s3.data, [], [])
+
+
+def test_parallel_sends_parts_at_once(s3, imgstore):
+    together = threading.Barrier(COUNT)
+    s3.server.before = lambda operation, key: operation == "UploadPart" and together.wait(30)
+    assert imgstore("cp", "--parallel", COUNT, s3.file, "to:disk.img").status == 0
+    assert (s3.image(), s3.left(), s3.notes(), s3.sent()) == (s3.data, [], [], COUNT)
 
 
 def test_a_source_that_cannot_be_told_again_is_put_as_before(s3, imgstore):

@@ -548,6 +548,25 @@ def test_memory_is_a_part_more_than_there_are_abreast(monkeypatch):
     assert landed == [bytes([number]) * 10 for number in range(20)], "no buffer is filled while it is sent"
 
 
+def test_the_next_part_is_read_while_one_is_sent(rig, monkeypatch):
+    put_part, fill = rig.real.put_part, resumable.fill
+    read = [threading.Event() for _ in range(COUNT)]
+    numbers = iter(range(COUNT))
+
+    def filled(stream, view):
+        fill(stream, view)
+        read[next(numbers)].set()
+
+    def put(token, number, *args, **options):
+        assert read[min(number + 1, COUNT - 1)].wait(30)
+        return put_part(token, number, *args, **options)
+
+    monkeypatch.setattr(resumable, "fill", filled)
+    monkeypatch.setattr(rig.real, "put_part", put)
+    rig.run()
+    assert rig.is_clean()
+
+
 def test_the_first_part_that_fails_ends_it(rig):
     rig.fails(6, StorageIOError("bad"), times=99)
     with pytest.raises(StorageIOError):
