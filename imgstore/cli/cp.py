@@ -87,8 +87,9 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     one from path to path to the kernel.
 
     A copy of 64 MiB and more that is ended, by whatever, is gone on with by the same command, unless
-    --no-resume is given. Until then DST.part and DST.part.journal hold what came of a copy onto a path;
-    imgstore reap removes what nobody goes on with.
+    --no-resume is given. Until then DST.part and DST.part.journal hold what came of a copy onto a path, and
+    a store what it was sent; imgstore reap removes what nobody goes on with. Into a store, --parallel sends N
+    parts at once, too.
 
     Several SRC are places of one image, the best first: where one fails, the next goes on. In the middle of
     the image that takes proof that both hold the same: a manifest, or a SHA-256 that both tell. The copies
@@ -97,10 +98,6 @@ def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, *
     With -r each SRC is another image, or a place of many: all below a folder or STORE:PREFIX/ keep the rest
     of their names. What fails does not end it: the failures are told at the end, and the exit status is the
     highest of them.
-
-    A copy of 64 MiB and more into a store, or onto a path, that was ended goes on when the same command is
-    given again; --no-resume drops what there is and starts over. imgstore reap removes what nobody goes on
-    with. Into a store, --parallel sends N parts at once, too.
 
     What --read-back finds to be another image than was sent is not published, or removed from the store
     again. The manifest that --store-manifest asks for is stored after the image; imgstore verify finds it.
