@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from errno import EAGAIN
 from typing import Final, Protocol
 
 from imgstore.buffer import paged
-from imgstore.errors import OperationCancelledError, PermanentError, TruncatedError
+from imgstore.errors import OperationCancelledError, PermanentError, StorageIOError, TruncatedError
 from imgstore.layers.base import lead_of
 from imgstore.model import ByteRange, Call, CancelToken, Event
 from imgstore.ramp import Ramp
@@ -89,20 +90,21 @@ class Abreast:
             raise self._errors[0]
 
     def _hire(self) -> None:
-        """Starts the threads that are wanted and that the system gives; without any, this one works."""
+        """Starts the threads that are wanted and that the system gives. Raises: StorageIOError for none."""
         wanted = min(self._ramp.observe(self._clock.now(), self._received), self._most)
         while len(self._threads) < wanted:
             thread = threading.Thread(
                 target=self._work, name=f"imgstore-download-{len(self._threads)}", daemon=True
             )
+            self._threads.append(thread)  # first: an interrupt may come when it has just begun
             try:
                 thread.start()
-            except RuntimeError:  # a limit on threads, or no memory for a stack
-                self._most = max(1, len(self._threads))
-                if not self._threads:
-                    raise
+            except RuntimeError as exc:  # a limit on threads, or no memory for a stack
+                self._threads.pop()
+                self._most = len(self._threads)
+                if not self._most:
+                    raise StorageIOError("the system gives no thread", errno=EAGAIN, resumable=True) from exc
                 return
-            self._threads.append(thread)
 
     def _end(self) -> None:
         """Ends the threads. None is left behind, not even by an interrupt: they write to an open file."""
@@ -165,7 +167,11 @@ class Abreast:
     def _stream(self, stretch: Stretch) -> ByteStream | None:
         """Opens what is to be asked for next of the stretch; None when that is over."""
         with self._changed:
-            first, self._first = self._first, None
+            first = self._first
+            if first is not None and first.range.start == stretch.at:
+                self._first = None
+            else:  # it waits for whoever has what is there
+                first = None
             wanted = self._wanted(stretch, None if first is None else first.range.stop)
         return first if first is not None or wanted is None else self._opened(wanted, self._call)
 

@@ -1,0 +1,272 @@
+"""Several connections that write one half image: rows A32, B4, E2, E12, F3, I8, and what a kill costs."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import random
+import signal
+import struct
+import threading
+import time
+
+import pytest
+
+from imgstore.errors import ConnectionLostError, PermanentError, StorageIOError, VersionChangedError
+from imgstore.testing.server import NoRanges, ScriptedServer, Throttle
+from imgstore.transfer import abreast, plan
+from tests.faults.cli import PATH, run_here
+from tests.faults.halves import PART, Source, fetch, small_parts
+
+IMAGE = random.Random(11).randbytes(64 * PART + 17)
+N = len(IMAGE)
+SHA256 = hashlib.sha256(IMAGE).hexdigest()
+PIECE = 5000
+LEFT = ["disk.img.part", "disk.img.part.journal"]
+MOST = 4
+
+
+class Eager:
+    """A ramp that wants all connections from the start."""
+
+    def __init__(self, most):
+        self.wanted = most
+
+    def observe(self, now, total):
+        return self.wanted
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(abreast, "Ramp", Eager)
+    monkeypatch.setattr(plan, "REQUEST", 4 * PART)
+    with small_parts():
+        yield
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "disk.img"
+
+
+def names(target):
+    return sorted(os.listdir(target.parent))
+
+
+class Gathering(Source):
+    """Serves nothing until as many streams are open as there may be connections."""
+
+    def __init__(self, *args, streams=MOST, **options):
+        super().__init__(*args, **options)
+        self.barrier = threading.Barrier(streams)
+        self.here = threading.local()
+
+    def _open(self, key, start, stop, version, call):
+        opened = super()._open(key, start, stop, version, call)
+        real = opened.raw.readinto
+
+        def readinto(view):
+            if not hasattr(self.here, "met"):
+                self.here.met = True
+                self.barrier.wait(20)
+            self.during(start)
+            return real(view)
+
+        opened.raw.readinto = readinto
+        return opened
+
+    def during(self, start):
+        """Happens before each receive of the stream that was opened at `start`."""
+
+
+def test_every_byte_comes_once_over_as_many_as_there_may_be(target):
+    source = Gathering(IMAGE)
+    report = fetch(source, target, connections=MOST, digest=True)
+    assert target.read_bytes() == IMAGE
+    assert source.served == N
+    assert (report.bytes, report.digests) == (N, {"sha256": SHA256})
+    assert {version for at, version in source.asked if at} == {'"v1"'}
+    assert names(target) == ["disk.img"]
+
+
+def test_what_several_have_left_is_gone_on_with_by_several(target):
+    for _ in range(3):
+        with pytest.raises(ConnectionLostError):
+            fetch(Gathering(IMAGE, 4 * PART + 5), target, connections=MOST)
+        assert names(target) == LEFT
+    source = Gathering(IMAGE, streams=1)
+    report = fetch(source, target, connections=MOST)
+    assert target.read_bytes() == IMAGE
+    assert report.held >= 3 * PART
+    assert source.served == N - report.held
+
+
+def test_b4_of_another_version_ends_all_and_leaves_nothing(target):
+    class Replaced(Gathering):
+        def _open(self, key, start, stop, version, call):
+            if start:
+                self.data, self.version = IMAGE[::-1], '"v2"'
+            return super()._open(key, start, stop, version, call)
+
+    began = time.monotonic()
+    with pytest.raises(VersionChangedError):
+        fetch(Replaced(IMAGE, streams=1), target, connections=MOST)
+    assert time.monotonic() - began < 3
+    assert names(target) == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ZeroDivisionError(), SystemExit()], ids=repr)
+def test_e12_whatever_a_thread_dies_of_ends_all_within_a_second(target, monkeypatch, error):
+    real = abreast.Stretches.received
+
+    def received(self, stretch, count):
+        real(self, stretch, count)
+        if stretch.start and stretch.at > stretch.start + 2 * PART:
+            raise error
+
+    source = Gathering(IMAGE)
+    with monkeypatch.context() as patch:
+        patch.setattr(abreast.Stretches, "received", received)
+        began = time.monotonic()
+        kind = PermanentError if isinstance(error, SystemExit) else type(error)
+        with pytest.raises(kind):
+            fetch(source, target, connections=MOST)
+        assert time.monotonic() - began < 3
+    if kind is not PermanentError:  # a bug: what was claimed is as good as before
+        assert names(target) == LEFT
+    fetch(Source(IMAGE), target)
+    assert target.read_bytes() == IMAGE
+
+
+def test_i8_the_first_error_is_told_and_the_others_are_its_notes(target):
+    class Failing(Gathering):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.fails = threading.Barrier(2)
+
+        def during(self, start):
+            if start and start == sorted(at for at, _ in self.asked)[1]:
+                self.fails.wait(20)
+                raise ConnectionLostError("the one")
+            if start and start == sorted(at for at, _ in self.asked)[2]:
+                self.fails.wait(20)
+                raise ConnectionLostError("the other")
+
+    with pytest.raises(ConnectionLostError) as failure:
+        fetch(Failing(IMAGE), target, connections=MOST)
+    notes = getattr(failure.value, "__notes__", [])
+    assert len(notes) <= 1
+    assert names(target) in ([], LEFT)
+    fetch(Source(IMAGE), target)
+    assert target.read_bytes() == IMAGE
+
+
+def test_an_interrupt_ends_the_threads_before_the_file_is_let_go(target, monkeypatch):
+    class Interrupted(threading.Condition):
+        def wait(self, timeout=None):
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    source = Gathering(IMAGE, streams=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(abreast.threading, "Condition", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(source, target, connections=MOST)
+    for each in threading.enumerate():
+        if each.name.startswith("imgstore-download"):  # it had only just begun, and sees that it is over
+            each.join(20)
+            assert not each.is_alive()
+    fetch(Source(IMAGE), target)
+    assert target.read_bytes() == IMAGE
+
+
+@pytest.mark.parametrize("given", [0, 1, 2])
+def test_f3_where_there_are_few_threads_those_there_are_do_it(target, monkeypatch, given):
+    real, started = threading.Thread.start, []
+
+    def start(self):
+        if len(started) == given:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        if given:
+            fetch(Source(IMAGE), target, connections=MOST)
+        else:
+            with pytest.raises(StorageIOError, match="the system gives no thread") as failure:
+                fetch(Source(IMAGE), target, connections=MOST)
+            assert failure.value.resumable
+    assert len(started) == given
+    assert target.exists() is bool(given)
+
+
+def die_after(target, after, received):
+    """In a child: downloads over several connections, and is killed in the receive behind `after` bytes."""
+
+    class Deadly(Source):
+        def _open(self, key, start, stop, version, call):
+            opened = super()._open(key, start, stop, version, call)
+            real = opened.raw.readinto
+
+            def readinto(view):
+                with lock:
+                    if self.served >= after:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    count = real(view)
+                    received[:8] = struct.pack("q", struct.unpack("q", received[:8])[0] + count)
+                    return count
+
+            opened.raw.readinto = readinto
+            return opened
+
+    lock = threading.Lock()
+    fetch(Deadly(IMAGE), target, connections=MOST)
+    os._exit(0)
+
+
+def test_e2_killed_again_and_again_over_several_connections(target, promise):
+    received, kills, rng = mmap.mmap(-1, 8), 0, random.Random(5)
+    while not target.exists():
+        pid = os.fork()
+        if not pid:
+            die_after(target, rng.randrange(MOST * (PART + PIECE), 2 * MOST * (PART + PIECE)), received)
+        kills += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        assert kills < 60
+    assert target.read_bytes() == IMAGE
+    assert names(target) == ["disk.img"]
+    (total,) = struct.unpack("q", received[:8])
+    assert kills > 3
+    what = "bytes received beyond the image for each kill of 4 connections, of those in flight"
+    promise("P6", what, (total - N) / kills / (MOST * (PART + PIECE)), 1)
+
+
+@pytest.fixture
+def server():
+    with ScriptedServer() as server:
+        server.put(PATH, IMAGE * 16, etag='"v1"')
+        yield server
+
+
+def test_a32_one_connection_fifty_times_slower_is_not_waited_for(server, target, capfdbinary):
+    """The second one would need half a minute for its quarter."""
+    server.script(PATH, [Throttle(8 << 20), Throttle(64 << 10)], then=Throttle(8 << 20))
+    began = time.monotonic()
+    ran = run_here(capfdbinary, "cp", server.url(PATH), target, "--parallel", "4", "--json")
+    assert ran.status == 0, ran.err
+    assert target.read_bytes() == IMAGE * 16
+    assert ran.told["received"] == 16 * N
+    assert time.monotonic() - began < 12
+
+
+def test_a_server_without_ranges_is_read_over_one(server, target, capfdbinary):
+    server.script(PATH, then=(NoRanges(), Throttle(8 << 20)))
+    ran = run_here(capfdbinary, "cp", server.url(PATH), target, "--parallel", "4", "--no-progress")
+    assert ran.status == 0, ran.err
+    assert target.read_bytes() == IMAGE * 16
+    server.log.wait_idle()
+    whole = [each for each in server.log.exchanges(PATH) if each.body_sent == 16 * N]
+    assert len(whole) == 1, "the first goes on to its end"
