@@ -174,10 +174,10 @@ def test_an_interrupt_ends_the_threads_before_the_file_is_let_go(target, monkeyp
         patch.setattr(abreast.threading, "Condition", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             fetch(source, target, connections=MOST)
-    for each in threading.enumerate():
-        if each.name.startswith("imgstore-download"):  # it had only just begun, and sees that it is over
-            each.join(20)
-            assert not each.is_alive()
+    end = time.monotonic() + 20
+    while [each for each in threading.enumerate() if each.name.startswith("imgstore-download")]:
+        assert time.monotonic() < end, "one that has only just begun sees that it is over"
+        time.sleep(0.01)
     fetch(Source(IMAGE), target)
     assert target.read_bytes() == IMAGE
 
