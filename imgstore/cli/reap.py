@@ -19,6 +19,7 @@ from imgstore.cli.output import Terminal, printable
 from imgstore.cli.status import DONE, exit_status
 from imgstore.errors import ConfigError, ImgstoreError, LockedError, UnsupportedError
 from imgstore.model import Call
+from imgstore.publish import file_error
 from imgstore.store import Store, Upload, Uploader
 
 if TYPE_CHECKING:
@@ -118,7 +119,12 @@ class Reaper:
 
         notes = Notes()
         uploads = list(uploader.uploads(self._older_than, call=self._call))
-        paths = notes.paths()  # after the uploads: what is begun later is not among them
+        try:
+            paths = notes.paths()  # after the uploads: what is begun later is not among them
+        except OSError as exc:
+            raise file_error(
+                exc, "cannot tell which uploads are live, as their notes cannot be read"
+            ) from exc
         for upload in uploads:
             yield self._dropped(f"{name}:{upload.key}", upload, uploader, notes, paths.get(upload.token))
 
@@ -129,6 +135,9 @@ class Reaper:
             note = notes.at(path) if path else None
         except LockedError:
             return Found(where, upload.started, "live")
+        except OSError as exc:
+            error = file_error(exc, "cannot tell whether the upload is live")
+            return Found(where, upload.started, "failed", error=error)
         with note or nullcontext():
             try:
                 if not self._dry_run:

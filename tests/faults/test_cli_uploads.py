@@ -92,6 +92,22 @@ def test_d8_interrupted_it_says_how_it_goes_on(s3, imgstore):
     assert s3.sent() <= COUNT + 1
 
 
+def test_d8_interrupted_in_a_silence_it_ends_within_two_seconds(s3, imgstore):
+    begun = threading.Event()
+    s3.server.script("UploadPart", None, Fault(stall=True))
+    s3.server.before = lambda operation, key: s3.sent() == 2 and begun.set()
+    with s3.start(0, "cp", s3.file, "to:disk.img") as process:
+        assert begun.wait(30)
+        process.send_signal(signal.SIGINT)
+        since = time.monotonic()
+        assert ended(process).status == 130
+        assert time.monotonic() - since < 3 * 2
+    assert s3.image() is None
+    assert imgstore("cp", s3.file, "to:disk.img").status == 0
+    assert (s3.image(), s3.left(), s3.notes()) == (s3.data, [], [])
+    assert s3.sent() <= COUNT + 1
+
+
 @pytest.mark.parametrize("fault", thinned([Fault(lose=True), Fault(reset=True)], 2))
 def test_d1_d2_a_part_that_breaks_is_sent_once_more(s3, imgstore, fault):
     s3.server.script("UploadPart", None, fault)
@@ -309,6 +325,17 @@ def test_without_a_place_for_notes_it_is_put_as_before(s3, imgstore, monkeypatch
     assert ran.status == 0
     assert "a copy that is ended will begin anew, as no note of it can be kept" in ran.line
     assert (s3.image(), s3.sent()) == (s3.data, 0)
+
+
+def test_where_notes_cannot_be_read_nothing_is_taken_for_dead(files, imgstore):
+    assert files.killed_at(6, "cp", files.file, "to:disk.img")
+    notes = files.folder / "home/.local/state/imgstore/uploads"
+    notes.rename(notes.with_name("aside"))
+    notes.symlink_to(notes)
+    ran = imgstore("reap", "--older-than", "0", "to")
+    assert ran.status == 9
+    assert "cannot tell which uploads are live" in ran.err
+    assert files.left() != []
 
 
 def test_half_images_in_a_folder_are_reaped(files, imgstore):
