@@ -19,7 +19,6 @@ from imgstore.cli.output import Terminal, printable
 from imgstore.cli.status import DONE, exit_status
 from imgstore.errors import ConfigError, ImgstoreError, LockedError, UnsupportedError
 from imgstore.model import Call
-from imgstore.publish import file_error
 from imgstore.store import Store, Upload, Uploader
 
 if TYPE_CHECKING:
@@ -136,8 +135,7 @@ class Reaper:
         except LockedError:
             return Found(where, upload.started, "live")
         except OSError as exc:
-            error = file_error(exc, "cannot tell whether the upload is live")
-            return Found(where, upload.started, "failed", error=error)
+            return Found(where, upload.started, "failed", error=_unknown(exc))
         with note or nullcontext():
             try:
                 if not self._dry_run:
@@ -212,6 +210,12 @@ def _service(where: Location, stack: ExitStack) -> Store:
     driver, _ = urls.at(where.text)
     driver.store_id = where.shown
     return stack.enter_context(driver)
+
+
+def _unknown(exc: OSError) -> ImgstoreError:
+    from imgstore.publish import file_error
+
+    return file_error(exc, "cannot tell which uploads are live, as their notes cannot be read")
 
 
 def _as_dict(found: Found, terminal: Terminal) -> dict[str, Any]:
