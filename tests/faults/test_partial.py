@@ -215,7 +215,7 @@ def test_e8_without_its_journal_a_half_image_is_somebody_elses(target):
     assert names(target) == ["disk.img.part"]
 
 
-def test_e9_after_another_boot_every_claim_is_proven(target, monkeypatch):
+def test_c12_e9_after_another_boot_every_claim_is_proven(target, monkeypatch):
     leave(target, 0, 1, 2)
     with open(f"{target}.part", "r+b") as file:
         file.seek(PART)
