@@ -121,9 +121,7 @@ class Reaper:
         try:
             paths = notes.paths()  # after the uploads: what is begun later is not among them
         except OSError as exc:
-            raise file_error(
-                exc, "cannot tell which uploads are live, as their notes cannot be read"
-            ) from exc
+            raise _unknown(exc) from exc
         for upload in uploads:
             yield self._dropped(f"{name}:{upload.key}", upload, uploader, notes, paths.get(upload.token))
 
