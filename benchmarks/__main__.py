@@ -17,6 +17,7 @@ from benchmarks.harness import ROOT, Bench, BrokenRunError, tell
 
 SCENARIOS = (
     "http",
+    "parallel",
     "verified",
     "s3",
     "swift",

@@ -100,6 +100,12 @@ def glance_store(url: str, target: str, block: int) -> Work:
     return work
 
 
+def synced(target: str) -> None:
+    """Has a file that another library wrote on its medium."""
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def _created(target: str):
     """Opens a new file; each write goes to the system at once."""
     return open(target, "xb", buffering=0)

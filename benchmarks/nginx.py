@@ -34,14 +34,17 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000;
-    server {{ listen 127.0.0.1:{port}; root {root}; }}
+    server {{ listen 127.0.0.1:{port}; root {root}; limit_rate {rate}; }}
 }}
 """
 
 
 @contextlib.contextmanager
-def serving(root: Path, folder: Path) -> Iterator[str]:
-    """Gives the URL under which the files in `root` are; what nginx itself writes goes into `folder`."""
+def serving(root: Path, folder: Path, *, rate: int = 0) -> Iterator[str]:
+    """Gives the URL under which the files in `root` are; what nginx itself writes goes into `folder`.
+
+    Each connection is limited to `rate` bytes a second, if that is above 0.
+    """
     binary = shutil.which("nginx", path=PATH)
     if binary is None:
         raise BrokenRunError("nginx is not installed: apt-get install nginx-light")
@@ -49,7 +52,7 @@ def serving(root: Path, folder: Path) -> Iterator[str]:
     port = _free_port()
     user = "user root;" if os.getuid() == 0 else ""
     settings = folder / "nginx.conf"
-    settings.write_text(_CONFIGURATION.format(user=user, folder=folder, port=port, root=root))
+    settings.write_text(_CONFIGURATION.format(user=user, folder=folder, port=port, root=root, rate=rate))
     server = subprocess.Popen([binary, "-c", settings, "-p", folder, "-e", folder / "error.log"])
     try:
         _wait(server, port, folder)
