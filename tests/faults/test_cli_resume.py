@@ -198,31 +198,41 @@ with open("/proc/sys/net/ipv4/tcp_rmem", encoding="ascii") as settings:
     UNREAD = int(settings.read().split()[2])
 
 
-@pytest.mark.parametrize("force", [[], pytest.param(["--force"], marks=pytest.mark.wide)])
-def test_p6_p12_the_command_killed_and_run_again(large, folder, promise, force):
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        pytest.param(["--force"], marks=pytest.mark.wide),
+        pytest.param(["--parallel", "4"], marks=pytest.mark.wide),
+    ],
+    ids=str,
+)
+def test_p6_p12_the_command_killed_and_run_again(large, folder, promise, options):
     """As a user has it: whole parts, a process of its own, kill -9, a server that counts."""
-    if force:
-        (folder / "new.img").write_bytes(b"old")
+    old = ["new.img"] * ("--force" in options)
+    for name in old:
+        (folder / name).write_bytes(b"old")
+    most = int(options[-1]) if "--parallel" in options else 1
     kills = 2
     with ScriptedServer() as server:
         server.put(PATH, large)
         server.script(PATH, then=Throttle(48 << 20))
         for number in range(kills):
-            with start("cp", *force, server.url(PATH), "new.img") as process:
+            with start("cp", *options, server.url(PATH), "new.img") as process:
                 goal = (number + 1) * (20 << 20)
                 wait_for(lambda goal=goal: server.log.body_bytes(PATH) > goal)
                 process.kill()
                 ended(process)
-            assert names(folder) == ["new.img"] * len(force) + LEFT
+            assert names(folder) == old + LEFT
         server.script(PATH)
-        with start("cp", *force, server.url(PATH), "new.img", "--json") as process:
+        with start("cp", *options, server.url(PATH), "new.img", "--json") as process:
             ran = ended(process)
         server.log.wait_idle()
         spent = server.log.body_bytes(PATH)
     assert ran.status == 0, ran.err
     assert (folder / "new.img").read_bytes() == large
     assert names(folder) == ["new.img"]
-    beyond = (spent - len(large)) / kills
-    what = "bytes sent beyond the image for each kill -9 of cp, unread ones in the kernel with them"
+    beyond = (spent - len(large)) / kills / most
+    what = "bytes sent beyond the image for each kill -9 and connection, unread ones in the kernel with them"
     promise("P6", what, beyond, (4 << 20) + UNREAD)
     promise("P12", "files left after a kill, beside the target", len(LEFT), 2)
