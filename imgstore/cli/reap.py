@@ -119,11 +119,17 @@ class Reaper:
         notes = Notes()
         uploads = list(uploader.uploads(self._older_than, call=self._call))
         try:
-            paths = notes.paths()  # after the uploads: what is begun later is not among them
+            # In this order: what is in the list and not noted by now, is being begun, or nobody's.
+            is_beginning = notes.is_beginning()
+            paths = notes.paths()
         except OSError as exc:
             raise _unknown(exc) from exc
         for upload in uploads:
-            yield self._dropped(f"{name}:{upload.key}", upload, uploader, notes, paths.get(upload.token))
+            where, path = f"{name}:{upload.key}", paths.get(upload.token)
+            if path is None and is_beginning:
+                yield Found(where, upload.started, "live")
+            else:
+                yield self._dropped(where, upload, uploader, notes, path)
 
     def _dropped(
         self, where: str, upload: Upload, uploader: Uploader, notes: Notes, path: str | None

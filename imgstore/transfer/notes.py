@@ -173,12 +173,18 @@ class Notes:
 
     def paths(self) -> dict[str, str]:
         """Gives where the note of each upload is, by token, whoever is at it. Raises: OSError."""
-        try:
-            names = os.listdir(self._folder)
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        paths = [os.path.join(self._folder, name) for name in names if name.endswith(_SUFFIX)]
-        return {token: path for path in paths for token in _token(path)}
+        return {token: path for path in self._all() for token in _token(path)}
+
+    def is_beginning(self) -> bool:
+        """Tells whether a process is about to note an upload that it may have begun. Raises: OSError."""
+        for path in self._all():
+            try:
+                note = None if list(_token(path)) else self.at(path)
+            except LockedError:
+                return True
+            if note is not None:
+                note.close()
+        return False
 
     def at(self, path: str) -> Note | None:
         """Gives the note at `path`, None where there is none any more. Raises: LockedError, OSError."""
@@ -186,6 +192,13 @@ class Notes:
             return _opened(path, _FLAGS)
         except FileNotFoundError:
             return None
+
+    def _all(self) -> list[str]:
+        try:
+            names = os.listdir(self._folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [os.path.join(self._folder, name) for name in names if name.endswith(_SUFFIX)]
 
     def _path(self, target: str, source: str) -> str:
         name = hashlib.sha256(f"{target}\0{source}".encode("utf-8", "surrogateescape")).hexdigest()

@@ -243,6 +243,18 @@ def test_d15_i10_of_two_at_once_the_second_is_told_and_reap_leaves_the_first(fil
     assert (files.image(), files.left(), files.notes()) == (files.data, [], [])
 
 
+def test_i10_an_upload_that_is_not_noted_yet_is_live_too(files, imgstore):
+    with files.start(2, "cp", files.file, "to:disk.img", number=signal.SIGSTOP) as process:
+        try:
+            stopped(process)
+            assert len(imgstore("reap", "--older-than", "0", "--json").told["live"]) == 1
+            process.send_signal(signal.SIGCONT)
+            assert ended(process).status == 0
+        finally:
+            process.kill()
+    assert (files.image(), files.left(), files.notes()) == (files.data, [], [])
+
+
 def stopped(process):
     """Waits until the process has stopped itself."""
     while True:

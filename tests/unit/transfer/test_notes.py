@@ -91,6 +91,24 @@ def test_only_one_process_is_at_an_upload(notes):
         assert note.begun == BEGUN
 
 
+def test_who_is_about_to_note_an_upload_is_known(notes):
+    assert not notes.is_beginning()
+    written(notes)
+    assert not notes.is_beginning()
+    with notes.opened("to", "another") as note:
+        assert notes.is_beginning()
+        note.begin(BEGUN)
+        assert not notes.is_beginning()
+
+
+def test_what_was_killed_before_it_noted_anything_is_not(notes):
+    path = written(notes)
+    with open(path, "wb"):
+        pass
+    assert not notes.is_beginning()
+    assert notes.paths() == {}
+
+
 def test_a_name_that_was_lost_before_the_lock_is_made_anew(notes, monkeypatch):
     path = written(notes)
     locked, lost = os.lstat, []
