@@ -19,7 +19,7 @@ Work = Callable[[], None]
 
 CONNECTIONS = 8
 # Bytes a second for each: so slow that all eight together leave both cores idle.
-RATE = 32 << 20
+RATE = 16 << 20
 # The share of what all connections may bring together that a transfer is to reach, ramp and all.
 SHARE = 0.9
 # Of parts for those that let one say: what s3transfer, which does, takes by itself.

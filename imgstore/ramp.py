@@ -10,15 +10,15 @@ SHARE: Final = 0.2
 # Seconds in which connections that were added are not judged yet, unless they are known to receive: a round
 # trip or two to connect and to ask.
 SETTLE: Final = 0.1
-# Seconds measured after that. Growth is believed soon, sooner where bytes come in a steady flow; that there
+# Seconds measured after that. Growth is believed soon, sooner where nothing pauses for as long; that there
 # is none, with patience: nginx, for one, keeps to its `limit_rate` in bursts a third of a second apart.
 SOONEST: Final = 0.1
 SOON: Final = 0.2
 PATIENCE: Final = 1.0
-# Of `SOONEST`: what a steady flow pauses for at most.
-STEADY: Final = 0.25
-# Seconds between two trials, doubled after each in vain. A trial takes one second, so that a tenth of the
-# time at most goes into them, and less and less.
+# Seconds until a step that brought nothing is tried again: once soon, since what was there before may have
+# been measured at a lucky moment, and then ever more seldom. A trial takes a second, so that a tenth of the
+# time at most goes into them.
+RECHECK: Final = 0.5
 FIRST_HOLD: Final = 10.0
 LONGEST_HOLD: Final = 160.0
 
@@ -28,8 +28,8 @@ class Ramp:
 
     It begins with one and doubles while the throughput grows: twice the connections bring at least 1.2 times
     the bytes a second, within `PATIENCE` seconds at the latest. A doubling that does not is taken back,
-    and tried again after `FIRST_HOLD` seconds, twice as long the next time, up to `LONGEST_HOLD`. Belongs to
-    one thread at a time.
+    and tried again after `RECHECK` seconds, then after `FIRST_HOLD`, twice as long each time, up to
+    `LONGEST_HOLD`. Belongs to one thread at a time.
 
     >>> ramp = Ramp(8)
     >>> [ramp.observe(second / 2, second * ramp.wanted << 20) for second in range(1, 9)]
@@ -72,7 +72,7 @@ class Ramp:
         return self.wanted
 
     def _judge(self, now: float, seconds: float, count: int) -> None:
-        soon = SOONEST if self._pause <= STEADY * SOONEST else SOON
+        soon = SOONEST if self._pause < SOONEST else SOON
         if seconds >= soon and count and count >= self._needed * seconds:
             self._hold = 0.0
             if self.wanted < self.most:
@@ -80,7 +80,7 @@ class Ramp:
             else:
                 self._tries = False
         elif seconds >= PATIENCE and self._fewer < self.wanted:
-            self._hold = min(max(2 * self._hold, FIRST_HOLD), LONGEST_HOLD)
+            self._hold = min(max(2 * self._hold, FIRST_HOLD), LONGEST_HOLD) if self._hold else RECHECK
             self._measure(now, self._fewer, tries=False)
 
     def _step_up(self, now: float, rate: float) -> None:
