@@ -9,6 +9,7 @@ from typing import Final
 
 from imgstore.clock import SYSTEM
 from imgstore.errors import (
+    ImgstoreError,
     OperationCancelledError,
     PermanentError,
     TruncatedError,
@@ -148,6 +149,8 @@ class ParallelReader:
         if not ready and not self._plan.finished and self._failure is not None:
             self._end()
             _note(self._failure, self._others)
+            if isinstance(self._failure, ImgstoreError):
+                self._failure.offset = self._plan.at  # and not how far its own part came
             raise self._failure
         return ready
 

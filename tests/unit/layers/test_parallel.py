@@ -356,11 +356,16 @@ def test_nor_is_a_range_begun_in_parts_that_starts_behind_what_is_sent(store):
 
 def test_what_came_before_the_error_is_delivered(store):
     store.errors = {2 * PART: StorageIOError("gone")}
+    store.shut(2 * PART)
     with parallel(store, streams=2).get(KEY) as stream:
+        assert stream.read(1) == IMAGE[:1]
+        assert store.waiting.acquire(timeout=FOR_EVER)
+        while store.now_open > 1:  # the part before it is still on its way
+            threading.Event().wait(0.001)
+        store.gates[2 * PART].set()
         error, got = broken(stream)
         assert threads() == []
-    assert (type(error), error.offset) == (StorageIOError, 2 * PART)
-    assert got == IMAGE[: len(got)]
+    assert (type(error), error.offset, got) == (StorageIOError, 2 * PART, IMAGE[1 : 2 * PART])
 
 
 def test_i8_the_first_error_wins_and_the_others_are_noted(store):
@@ -379,7 +384,7 @@ def test_i8_the_first_error_wins_and_the_others_are_noted(store):
         assert store.waiting.acquire(timeout=FOR_EVER)
         store.gates[PART].set()
         error, got = broken(stream)
-    assert (str(error), got) == ("first", b"")
+    assert (str(error), error.offset, got) == ("first", PART, b"")
     assert error.__notes__ == ["another connection: StorageIOError: second"]
 
 
