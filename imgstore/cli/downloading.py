@@ -89,7 +89,7 @@ def _download(
             key=origin.key,
             place="\n".join(each.place for each in sources),
             pin=None if manifest is None else manifest.pin,
-            chunk_size=None if manifest is None else manifest.chunk_size,
+            chunk_size=1 if manifest is None else manifest.chunk_size,
             call=origin.call,
         ),
         target.text,

@@ -64,6 +64,7 @@ class PartialFile:
         self._folder = self._lock = self._file = _CLOSED
         self._journal: Journal | None = None
         self._identity: Identity | None = None
+        self._is_begun = False  # and goes, unless it is kept
         self._may_have_bytes = False  # where nothing is claimed, from an earlier process
         self._claims: Claims | None = None
 
@@ -91,17 +92,17 @@ class PartialFile:
             raise
 
     def __exit__(self, *_: object) -> None:
-        if self._journal is None:
-            self._close()
-        else:
+        if self._is_begun:
             self.discard()
+        else:
+            self._close()
 
-    def begin(self, identity: Identity, *, part_size: int | None = None) -> None:
+    def begin(self, identity: Identity, *, unit: int = 1) -> None:
         """Goes on with what is there, if it is half of `identity`, or else begins anew.
 
         What is there is held against its claims where it may have changed behind them. A `begin` after
-        another one begins anew unless both are of one image. `part_size` is by default 2 MiB, and more of an
-        image above 512 GiB.
+        another one begins anew unless both are of one image. Parts are of 2 MiB, or of more of an image above
+        512 GiB, and multiples of `unit`.
 
         Raises: UnsupportedError where no half image can be kept: a file system without locks, or a file of
         that name that is not ours, which is left alone; as `PendingFile`.
@@ -111,29 +112,21 @@ class PartialFile:
         with self._typed("create"):
             self._stop()
             self._identity = None
-            fresh = self._lock == _CLOSED
-            if fresh:
-                self._take_lock(create=True)
-            if self._file == _CLOSED:
-                self._open_part(fresh=fresh)
-            found = os.fstat(self._file)
-            self._journal, goes_on = journal.opened(
-                self._lock,
-                identity,
-                part_size=part_size or _part_size(identity.size),
-                data=found,
-                boot=_boot(),
+            self._open()
+            part_size = _part_size(identity.size, unit)
+            found, goes_on = journal.opened(
+                self._lock, identity, part_size=part_size, data=os.fstat(self._file), boot=_boot()
             )
             # Before the half image has bytes: without its journal they would be somebody else's.
             sync_folder(self._folder)
-            self._may_have_bytes = goes_on
             if goes_on:
-                self._journal.prove(self._crc, _boot())
+                found.prove(self._crc, _boot())
             else:
                 os.ftruncate(self._file, 0)
             os.ftruncate(self._file, identity.size)
-            self._identity = identity
-            self._claims = Claims(self._file, self._journal, self.path)
+            self._may_have_bytes = goes_on
+            self._claims = Claims(self._file, found, self.path)
+            self._journal, self._identity, self._is_begun = found, identity, True
 
     @property
     def part_size(self) -> int:
@@ -218,7 +211,7 @@ class PartialFile:
 
         What holds nothing is removed, what was not begun is left alone. Idempotent.
         """
-        if self._journal is None:
+        if not self._is_begun:
             self._close()
             return 0
         held = self.held
@@ -255,13 +248,19 @@ class PartialFile:
         found = lock_journal(self._folder, self._journal_name, self.path, create=create)
         self._lock = _CLOSED if found is None else found
 
-    def _open_part(self, *, fresh: bool) -> None:
-        """Opens the half image. Where there was no journal, one with bytes in it is somebody else's."""
+    def _open(self) -> None:
+        """Opens the half image and the journal. Of no journal, a half image with bytes is somebody else's."""
+        fresh = self._lock == _CLOSED
+        if fresh:
+            self._take_lock(create=True)
+            self._is_begun = True
         if fresh and _has_bytes(self._part, self._folder):
+            self._is_begun = False
             os.unlink(self._journal_name, dir_fd=self._folder)
             self._let_go("_lock")
             raise UnsupportedError(f"{self._part} is there already, and no journal says what it is")
-        self._file = open_part(self._folder, self._part, self.path)
+        if self._file == _CLOSED:
+            self._file = open_part(self._folder, self._part, self.path)
 
     def _tidy(self, target: os.stat_result) -> None:
         """Removes what a kill between the name and the end has left."""
@@ -331,11 +330,11 @@ class PartialFile:
         return typed(f"cannot {what} {self.path}")
 
 
-def _part_size(size: int) -> int:
+def _part_size(size: int, unit: int) -> int:
     part = PART_SIZE
     while size > part * _PARTS:
         part *= 2
-    return part
+    return -(-part // unit) * unit
 
 
 def _boot() -> str:

@@ -47,14 +47,14 @@ class Origin:
 
     `place` is the same for the same place at each run, and is kept as a digest only; by default the names of
     the store and of the image. `pin` is that of the manifest by which the store proves every byte, if it
-    does, and `chunk_size` its own.
+    does, and `chunk_size` what it fetches and proves at once.
     """
 
     store: Store
     key: str
     place: str = ""
     pin: str | None = None
-    chunk_size: int | None = None
+    chunk_size: int = 1
     call: Call = NO_CALL
 
     def identity(self, size: int, version: str | None) -> Identity:
@@ -100,7 +100,7 @@ def download(
     meanwhile; DigestMismatchError where the bytes are not those that the source names. Memory: 2 MiB a
     connection, 10 MiB where digests are computed, and 5 bytes for each part of 2 MiB.
     """
-    with PartialFile(path, overwrite=overwrite, resume=resume) as half, _named(half, say):
+    with PartialFile(path, overwrite=overwrite, resume=resume) as half, _kept(half, say):
         stream = _first(origin, half, say)
         with closing(stream):
             if resume and _begins(origin, half, stream, say):
@@ -109,13 +109,13 @@ def download(
                 download.publish(read_back=read_back)
                 return stream.info
             half.discard()
-            with PendingFile(path, overwrite=overwrite, read_back=read_back) as out, _named(out, say):
+            with PendingFile(path, overwrite=overwrite, read_back=read_back) as out, _kept(out, say):
                 copy(stream, out, report=report, digest=digest)
             return stream.info
 
 
 @contextmanager
-def _named(out: PartialFile | PendingFile, say: Callable[[str], None]) -> Iterator[None]:
+def _kept(out: PartialFile | PendingFile, say: Callable[[str], None]) -> Iterator[None]:
     """Around what writes to `out`: keeps what the next run can go on with."""
     try:
         yield
@@ -168,7 +168,7 @@ def _begins(
     if (info.size or 0) < LEAST or (info.version is None and origin.pin is None):
         return False
     try:
-        half.begin(identity, part_size=origin.chunk_size)
+        half.begin(identity, unit=origin.chunk_size)
     except UnsupportedError as exc:
         say(f"{exc}; should this copy be broken off, it begins anew")
         return False

@@ -46,6 +46,11 @@ def target(tmp_path):
     return tmp_path / "disk.img"
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(partial, "PART_SIZE", PART)
+
+
 def write(half, start, stop):
     with memoryview(IMAGE) as view:
         half.write_at(view[start:stop], start)
@@ -54,7 +59,7 @@ def write(half, start, stop):
 def begun(target, identity=IDENTITY, **options):
     half = PartialFile(target, **options)
     half.__enter__()
-    half.begin(identity, part_size=PART)
+    half.begin(identity)
     return half
 
 
@@ -89,7 +94,7 @@ def names(target):
 def test_written_in_any_order_it_is_published_whole(target):
     with PartialFile(target) as half:
         assert half.earlier is None
-        half.begin(IDENTITY, part_size=PART)
+        half.begin(IDENTITY)
         assert half.missing() == [ByteRange(0, N)]
         assert names(target) == ["disk.img.part", "disk.img.part.journal"]
         for name in names(target):
@@ -126,7 +131,7 @@ def test_part_of_a_part_is_not_claimed(target):
 
 def test_what_is_missing_cannot_be_published(target):
     with PartialFile(target) as half:
-        half.begin(IDENTITY, part_size=PART)
+        half.begin(IDENTITY)
         write(half, 0, 5 * PART)
         with pytest.raises(TruncatedError, match="is missing"):
             half.publish()
@@ -230,9 +235,10 @@ def in_another_process(target, then="time.sleep(60)"):
     program = f"""
 import os, sys, time
 from imgstore.journal import Identity
-from imgstore.publish.partial import PartialFile
-half = PartialFile({str(target)!r}).__enter__()
-half.begin(Identity("5e1f", {N}, '"v1"'), part_size={PART})
+from imgstore.publish import partial
+partial.PART_SIZE = {PART}
+half = partial.PartialFile({str(target)!r}).__enter__()
+half.begin(Identity("5e1f", {N}, '"v1"'))
 half.write_at(bytes({PART}), 0)
 print("begun", flush=True)
 {then}
@@ -455,7 +461,7 @@ def test_a_failure_to_claim_leaves_what_was_claimed(target, monkeypatch):
 
 def test_nothing_that_is_held_is_nothing_that_is_kept(target):
     with PartialFile(target) as half:
-        half.begin(IDENTITY, part_size=PART)
+        half.begin(IDENTITY)
         write(half, 0, 100)
         assert half.keep() == 0
     assert names(target) == []
@@ -518,10 +524,24 @@ def test_a_half_image_that_somebody_replaced_is_not_published(target):
     assert not target.exists()
 
 
-def test_parts_grow_with_the_image():
-    assert partial._part_size(1) == partial._part_size(512 << 30) == 2 << 20
-    assert partial._part_size((512 << 30) + 1) == 4 << 20
-    assert (16 << 40) // partial._part_size(16 << 40) <= 1 << 18 <= journal._PARTS_LIMIT
+def test_parts_grow_with_the_image(monkeypatch):
+    monkeypatch.undo()
+    assert partial._part_size(1, 1) == partial._part_size(512 << 30, 1) == 2 << 20
+    assert partial._part_size((512 << 30) + 1, 1) == 4 << 20
+    assert partial._part_size(1, 3 << 20) == 3 << 20
+    assert partial._part_size(1 << 40, 4096) == 4 << 20
+    assert partial._part_size(1, 3000) % 3000 == 0
+    assert (16 << 40) // partial._part_size(16 << 40, 1) <= 1 << 18 <= journal._PARTS_LIMIT
+
+
+def test_what_could_not_be_begun_leaves_nothing(target, monkeypatch):
+    def ftruncate(file, size):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(partial.os, "ftruncate", ftruncate)
+    with PartialFile(target) as half, pytest.raises(NoSpaceError):
+        half.begin(IDENTITY)
+    assert names(target) == []
 
 
 def test_leftovers_are_told_and_removed(target, tmp_path):
