@@ -34,13 +34,13 @@ from imgstore.stream import Opened
 from imgstore.testing.conformance._place import WatchedStore
 from tests.manifests import Given, Made, manifest_of
 from tests.ramps import AtOnce
+from tests.unit.layers.scripted import Clock
 
 KEY = "disk"
 PART = 1000
 COUNT = 20
 SIZE = PART * COUNT - 300
 IMAGE = bytes(number * 7 % 251 for number in range(SIZE))
-PROMPT = 3.0  # seconds: what ends within one, with slack
 FOR_EVER = 30.0
 
 
@@ -475,13 +475,14 @@ def test_a_cancel_ends_the_reader_and_every_thread(pending, how):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_deadline_ends_the_reader_and_every_thread(pending, own):
-    with (
-        pending(deadline=0.3) if own else pending(call=Call().within(0.3)) as stream,
-        pytest.raises(DeadlineExceededError),
-    ):
-        stream.read()
-    assert threads() == []
+def test_a_deadline_ends_the_reader_and_every_thread(store, pending, own):
+    store.clock = Clock()
+    options = {"deadline": 60.0} if own else {"call": Call().within(60.0, clock=store.clock)}
+    with pending(**options) as stream:
+        store.clock.elapsed += 60.0
+        with pytest.raises(DeadlineExceededError):
+            stream.read()
+        assert threads() == []
 
 
 def test_the_deadline_is_that_of_the_call_and_not_of_each_part(store):
