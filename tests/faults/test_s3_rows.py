@@ -285,7 +285,13 @@ def test_d7_what_a_source_raises_in_mid_part_is_raised(s3, workers):
 def test_d8_a_cancelled_put_ends_soon_and_leaves_nothing(s3, workers):
     token = CancelToken()
     s3.server.script("UploadPart", None, Fault(stall=True))
-    threading.Timer(0.1, token.cancel).start()
+    arrived = iter(range(10))
+
+    def before(operation, key):
+        if operation == "UploadPart" and next(arrived) == 1:
+            token.cancel()
+
+    s3.server.before = before
     begun = s3.clock.now()
     with pytest.raises(OperationCancelledError):
         s3.driver(max_concurrency=workers).writer.put("k", io.BytesIO(IMAGE), call=Call(cancel=token))
