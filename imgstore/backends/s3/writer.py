@@ -38,7 +38,7 @@ class S3Writer:
 
     Memory of a put: (max_concurrency + 1) x upload_part_size, or one upload_part_size where max_concurrency
     is 1. The parts of images above 10,000 upload_part_size are larger, and fewer of them are in flight: at
-    last two are there.
+    least one, while another is filled.
 
     A put looks first whether the key is taken, and has the service look again as it stores the image
     (`If-None-Match: *`). Where the service does not, of two puts at the same moment the last one wins, and

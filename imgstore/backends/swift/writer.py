@@ -31,8 +31,8 @@ class SwiftWriter:
 
     Memory: (max_concurrency + 1) segments, or one where max_concurrency is 1. Each is of `segment_size`
     bytes, or the image's size divided by the number of segments in a manifest (1,000) where that is more.
-    Those of an image whose size is not known grow, and fewer of them are on their way: at last two, of
-    16 `segment_size`.
+    Those of an image whose size is not known grow, up to 16 `segment_size`, and fewer of them are on their
+    way: at least one, while another is filled.
 
     A large image has a record while it is stored, as an upload has: what a killed process leaves, `reap`
     finds by it. The same holds for a large image that is being deleted.
