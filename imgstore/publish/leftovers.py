@@ -54,7 +54,7 @@ def leftovers(folder: str | os.PathLike[str], older_than: float = 0.0) -> Iterat
     """Gives the half images in `folder` to which nobody has written for `older_than` seconds, as they come.
 
     One whose copy is running is left out, however long it waits; so is what is another user's, or does not
-    look like a half image of this library inside as well as by its name. Some 30 us for each name.
+    look like a half image of this library inside as well as by its name. Some 50 us for each one found.
 
     Raises: ConfigError for what is no folder, PermissionDeniedError.
     """
