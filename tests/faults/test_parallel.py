@@ -172,7 +172,7 @@ def test_p11_memory_is_that_of_the_parts_in_flight(size, promise):
     assert not done.stderr, done.stderr
     read, peak = json.loads(done.stdout)
     assert read == length
-    bound = (STREAMS + SPARE) * (PART_SIZE >> 20) + 1 + 4
+    bound = (STREAMS + SPARE) * (PART_SIZE >> 20) + 1 + 8
     promise("P11", f"MiB over four connections, of an image of {size >> 20} MiB", peak / 1024, bound)
 
 
