@@ -8,17 +8,16 @@ the bytes have to be those that were claimed.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import threading
-import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO, Final, TypeGuard
 
-from imgstore import records
+from imgstore import checksum, records
+from imgstore.checksum import Checksum
 from imgstore.errors import ManifestError
 from imgstore.model import ByteRange
 
@@ -62,6 +61,7 @@ class _Header:
     version: str | None
     pin: str | None
     part_size: int
+    sum: str
     file: int
     boot: str
 
@@ -73,39 +73,41 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "version": (str, type(None)),
     "pin": (str, type(None)),
     "part_size": (int,),
+    "sum": (str,),
     "file": (int,),
     "boot": (str,),
 }
 
 
 class Claims:
-    """Which parts are held, each with its CRC-32. Memory: 5 bytes a part, some 60 for one not settled."""
+    """Which parts are held, each with its checksum. Memory: 5 bytes a part, some 60 for one not settled."""
 
     def __init__(self, header: _Header) -> None:
         """None is held."""
         parts = -(-header.size // header.part_size)
         self._part_size = header.part_size
+        self._sum = header.sum
         self._last = header.size - (parts - 1) * header.part_size  # bytes of the last part
         self._held = bytearray(parts)
-        self._crcs = array("I", [0]) * parts
+        self._sums = array("I", [0]) * parts
         self._unsettled: set[int] = set()
 
     def __len__(self) -> int:
         """The number of parts, held or not."""
         return len(self._held)
 
-    def add(self, number: int, crc: int) -> None:
+    def add(self, number: int, found: int) -> None:
         """Notes a part."""
-        self._crcs[number] = crc
+        self._sums[number] = found
         self._held[number] = 1
         self._unsettled.add(number)
 
     def add_zeros(self, numbers: range) -> None:
         """Notes parts of nothing but zeros."""
         for number in numbers:
-            self.add(number, _crc_of_zeros(self._part_size))
+            self.add(number, checksum.of_zeros(self._sum, self._part_size))
         if numbers.stop == len(self) and numbers:
-            self.add(len(self) - 1, _crc_of_zeros(self._last))
+            self.add(len(self) - 1, checksum.of_zeros(self._sum, self._last))
 
     def settle(self, numbers: Iterable[int]) -> None:
         """Notes that those parts are durable."""
@@ -117,12 +119,12 @@ class Claims:
         self._unsettled.difference_update([each for each in self._unsettled if each in numbers])
 
     def held(self) -> Iterator[tuple[int, int]]:
-        """Gives the number and the CRC-32 of each part that is held."""
-        return ((number, self._crcs[number]) for number, held in enumerate(self._held) if held)
+        """Gives the number and the checksum of each part that is held."""
+        return ((number, self._sums[number]) for number, held in enumerate(self._held) if held)
 
     def unsettled(self) -> list[tuple[int, int]]:
         """Gives those of which nobody knows whether they are durable."""
-        return [(number, self._crcs[number]) for number in sorted(self._unsettled)]
+        return [(number, self._sums[number]) for number in sorted(self._unsettled)]
 
     def missing(self) -> Iterator[range]:
         """Gives the numbers of the others, in runs of neighbours."""
@@ -174,16 +176,20 @@ class Journal:
             runs = list(self._claims.missing())
         return [ByteRange(run.start * self.part_size, self.part(run.stop - 1).stop) for run in runs]
 
-    def claim(self, number: int, crc: int) -> None:
-        """Notes that a part is written to the file, where `crc` is the CRC-32 of its bytes.
+    def checksum(self) -> Checksum:
+        """Begins a checksum such as this journal has."""
+        return checksum.known()[self._header.sum]()
+
+    def claim(self, number: int, found: int) -> None:
+        """Notes that a part is written to the file, where `found` is the checksum of its bytes.
 
         The note outlives this process at once; the machine when it is settled, or else if the bytes do.
 
         Raises: as `records.append`; the part is not claimed then.
         """
         with self._lock:
-            records.append(self._file, [number, crc], durable=False)
-            self._claims.add(number, crc)
+            records.append(self._file, [number, found], durable=False)
+            self._claims.add(number, found)
 
     def claim_zeros(self, numbers: range) -> None:
         """Claims neighbouring parts of nothing but zeros, in one note. Raises: as `claim`."""
@@ -206,18 +212,18 @@ class Journal:
             records.append(self._file, {"dropped": [numbers.start, numbers.stop]})
             self._claims.drop(numbers)
 
-    def prove(self, crc: Callable[[ByteRange], int], boot: str) -> int:
+    def prove(self, found: Callable[[ByteRange], int], boot: str) -> int:
         """Drops the parts whose bytes are not those that were claimed; gives their number.
 
         Looked at is what was not settled, which a failed write may have taken back behind everybody's back;
         and after another boot everything: a disk that told of durable bytes before it had them is found out
-        then. `crc` gives the CRC-32 of a range of the half image, `boot` is the token of this boot.
+        then. `found` gives the checksum of a range of the half image, `boot` is the token of this boot.
 
-        Raises: as `crc` and `claim`; the next one to open proves again then.
+        Raises: as `found` and `claim`; the next one to open proves again then.
         """
         same = boot == self._header.boot
         claimed = self._claims.unsettled() if same else self._claims.held()
-        lost = [number for number, known in claimed if crc(self.part(number)) != known]
+        lost = [number for number, known in claimed if found(self.part(number)) != known]
         for number in lost:
             self.drop(range(number, number + 1))
         if not same:
@@ -225,9 +231,9 @@ class Journal:
             self._header = replace(self._header, boot=boot)
         return len(lost)
 
-    def differing(self, crc: Callable[[ByteRange], int]) -> int:
-        """Gives the number of claimed parts whose CRC-32 is another than `crc` gives. Raises: as `crc`."""
-        return sum(crc(self.part(number)) != known for number, known in self._claims.held())
+    def differing(self, found: Callable[[ByteRange], int]) -> int:
+        """Gives the number of claimed parts whose checksum is another than `found` gives. Raises: as that."""
+        return sum(found(self.part(number)) != known for number, known in self._claims.held())
 
 
 def opened(
@@ -236,7 +242,8 @@ def opened(
     """Gives the journal in the open file `file`, and whether it goes on with what an earlier one began.
 
     `data` is what `fstat` tells of the half image; claims of what lies beyond its end are dropped. A journal
-    of another image or another file, and what does not begin as one, is emptied and begun anew.
+    of another image or another file, one with checksums that cannot be computed here, and what does not begin
+    as one, is emptied and begun anew.
 
     Raises: ManifestError for a journal in a format that this version does not know, ValueError for a part
     size of less than 1 or more parts than 2^22, OSError.
@@ -251,8 +258,17 @@ def opened(
                 # In the journal as well: when the file has grown again, those parts are still not there.
                 journal.drop(range(data.st_size // header.part_size, len(claims)))
             return journal, True
-    version, pin = identity.version, identity.pin
-    header = _Header(FORMAT, identity.source, identity.size, version, pin, part_size, data.st_ino, boot)
+    header = _Header(
+        journal=FORMAT,
+        source=identity.source,
+        size=identity.size,
+        version=identity.version,
+        pin=identity.pin,
+        part_size=part_size,
+        sum=next(iter(checksum.known())),
+        file=data.st_ino,
+        boot=boot,
+    )
     os.ftruncate(file, 0)
     # Before the header: else a power loss may leave it in front of the claims of another image.
     os.fsync(file)
@@ -269,7 +285,7 @@ def begun(file: int) -> Identity | None:
 
 
 def read(file: int) -> tuple[_Header, Claims] | None:
-    """Gives the header and the claims in the open file, None where it is no journal.
+    """Gives the header and the claims in the open file, None where it is none that can be used here.
 
     Raises: ManifestError for a format that this version does not know, OSError. Memory: 5 bytes a part, and
     the 16 KiB of the longest line.
@@ -278,7 +294,7 @@ def read(file: int) -> tuple[_Header, Claims] | None:
         lines.seek(0)
         found = _records(lines)
         header = _header(next(found, None))
-        if header is None:
+        if header is None or header.sum not in checksum.known():
             return None
         claims = Claims(header)
         for record in found:
@@ -319,9 +335,9 @@ def _header(record: Any) -> _Header | None:
 def _applied(record: Any, header: _Header, claims: Claims) -> _Header:
     """Enters a record into `claims`, or gives the header it makes; what makes no sense changes nothing."""
     if _is_pair(record):
-        number, crc = record
-        if number < len(claims) and crc < 1 << 32:
-            claims.add(number, crc)
+        number, found = record
+        if number < len(claims) and found < 1 << 32:
+            claims.add(number, found)
     elif isinstance(record, dict) and _is_pair(run := record.get("zeros")):
         claims.add_zeros(range(run[0], min(run[1], len(claims))))
     elif isinstance(record, dict) and _is_pair(run := record.get("dropped")):
@@ -331,11 +347,6 @@ def _applied(record: Any, header: _Header, claims: Claims) -> _Header:
     elif isinstance(record, dict) and isinstance(boot := record.get("boot"), str):
         return replace(header, boot=boot)
     return header
-
-
-@functools.cache
-def _crc_of_zeros(size: int) -> int:
-    return zlib.crc32(bytes(size))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

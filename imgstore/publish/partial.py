@@ -1,9 +1,9 @@
 """A file written in any order, of which another process can go on with what this one has written.
 
 The half image and its journal stand beside the target (`imgstore.publish.beside`). A part is claimed in the
-journal as soon as all of it is written, with its CRC-32: that outlives a kill. Every 64 MiB, or two seconds,
-the half image is synced, behind the back of who writes, and what was claimed before is settled: that outlives
-a power loss. The end is that of a pending file: synced, named in one step, folder synced.
+journal as soon as all of it is written, with its checksum: that outlives a kill. Every 64 MiB, or two
+seconds, the half image is synced, behind the back of who writes, and what was claimed before is settled: that
+outlives a power loss. The end is that of a pending file: synced, named in one step, folder synced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -27,7 +27,7 @@ from imgstore.errors import (
 from imgstore.journal import Identity, Journal
 from imgstore.model import ByteRange
 from imgstore.publish.beside import lock_journal, names_beside, open_part, remove_beside
-from imgstore.publish.claims import Claims, crc_of
+from imgstore.publish.claims import Claims, checksum_of
 from imgstore.publish.failures import typed
 from imgstore.publish.names import link_or_rename
 from imgstore.publish.pending import default_mode, sync_folder, sync_published
@@ -120,7 +120,7 @@ class PartialFile:
             # Before the half image has bytes: without its journal they would be somebody else's.
             sync_folder(self._folder)
             if goes_on:
-                found.prove(self._crc, _boot())
+                found.prove(self._checksums(found), _boot())
             else:
                 os.ftruncate(self._file, 0)
             os.ftruncate(self._file, identity.size)
@@ -187,7 +187,7 @@ class PartialFile:
     def publish(self, *, read_back: bool = False) -> os.stat_result:
         """Makes the image durable and gives it its name, if all of it is written.
 
-        With `read_back` each part is read from the disk first, and held against its CRC-32.
+        With `read_back` each part is read from the disk first, and held against its checksum.
 
         Raises: as `PendingFile.publish`; TruncatedError where something is missing.
         """
@@ -241,8 +241,8 @@ class PartialFile:
             raise ValueError("nothing has begun")
         return self._claims
 
-    def _crc(self, part: ByteRange) -> int:
-        return crc_of(self._file, part)
+    def _checksums(self, found: Journal) -> Callable[[ByteRange], int]:
+        return lambda part: checksum_of(self._file, part, found.checksum())
 
     def _take_lock(self, *, create: bool) -> None:
         found = lock_journal(self._folder, self._journal_name, self.path, create=create)
@@ -285,7 +285,8 @@ class PartialFile:
     def _read_back(self) -> None:
         # What was written back is dropped from memory (posix_fadvise(2)), so that the disk is what answers.
         os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
-        if self._begun().differing(self._crc):
+        begun = self._begun()
+        if begun.differing(self._checksums(begun)):
             raise DigestMismatchError(
                 f"cannot publish {self.path}: the disk gives back other bytes than were written"
             )

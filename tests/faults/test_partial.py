@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 
 import pytest
 
-from imgstore import journal
+from imgstore import checksum, journal
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
@@ -607,8 +606,13 @@ def test_i10_a_look_does_not_refuse_a_copy_that_begins(target):
 
 def test_a_part_is_read_back_where_it_was_not_written_in_order(target, monkeypatch):
     read = []
-    real = claims.crc_of
-    monkeypatch.setattr(claims, "crc_of", lambda file, part: (read.append(part.start), real(file, part))[1])
+    real = claims.checksum_of
+
+    def checksum_of(file, part, found):
+        read.append(part.start)
+        return real(file, part, found)
+
+    monkeypatch.setattr(claims, "checksum_of", checksum_of)
     half = begun(target)
     write(half, 0, 10)
     write(half, 10, PART)
@@ -620,17 +624,18 @@ def test_a_part_is_read_back_where_it_was_not_written_in_order(target, monkeypat
 
 
 def test_two_that_write_one_part_at_once_claim_what_is_there(target, monkeypatch):
-    real, others = zlib.crc32, []
+    others = []
 
-    def crc32(data, crc=0):
-        if not others:
-            others.append(threading.Thread(target=write, args=[half, 10, PART]))
-            others[0].start()
-            others[0].join()
-        return real(data, crc)
+    class Slow(checksum.Crc32):
+        def update(self, data):
+            if not others:
+                others.append(threading.Thread(target=write, args=[half, 10, PART]))
+                others[0].start()
+                others[0].join()
+            super().update(data)
 
+    monkeypatch.setattr(checksum, "known", lambda: {"crc32": Slow})
     half = begun(target)
-    monkeypatch.setattr(claims.zlib, "crc32", crc32)
     write(half, 0, 10)
     monkeypatch.undo()
     half._close()

