@@ -19,7 +19,7 @@ from imgstore.layers.base import Layer
 from imgstore.layers.limit import LimitLayer
 from imgstore.layers.metrics import MetricsLayer
 from imgstore.layers.resume import ResumeLayer
-from imgstore.model import Event
+from imgstore.model import Call, Event
 from imgstore.retry import TokenBucket
 from imgstore.store import Store
 
@@ -231,11 +231,16 @@ def _parted(store: Store) -> tuple[Store, Callable[[Store], Store]]:
     return store, lambda inner: inner
 
 
-def over_one(store: Store) -> tuple[Store, int]:
-    """Gives `store` without the parallel layer, and how many connections that would use; 1 without one."""
+def over_one(store: Store, call: Call) -> tuple[Store, int, Call]:
+    """Gives `store` without the parallel layer, for who opens the connections himself.
+
+    Beside it, how many that layer would have open, 1 without one, and `call` within the time that it gives.
+    """
     from imgstore.layers.parallel import ParallelLayer
 
-    return (store.inner, store.streams) if isinstance(store, ParallelLayer) else (store, 1)
+    if not isinstance(store, ParallelLayer):
+        return store, 1, call
+    return store.inner, store.streams, store.bounded(call)
 
 
 def followed(store: Store) -> Store:

@@ -82,7 +82,8 @@ def _download(
     from imgstore.transfer.download import Origin, download
 
     manifest = given["prove"]
-    single, connections = over_one(store)  # several of them write to the file out of order
+    # several connections write to the file out of order
+    single, connections, call = over_one(store, origin.call)
     download(
         Origin(
             store=single,
@@ -90,7 +91,7 @@ def _download(
             place="\n".join(each.place for each in sources),
             pin=None if manifest is None else manifest.pin,
             chunk_size=1 if manifest is None else manifest.chunk_size,
-            call=origin.call,
+            call=call,
         ),
         target.text,
         report=report,

@@ -70,11 +70,14 @@ class ParallelLayer(Layer):
         """Gives a layer of the same settings around another store."""
         return ParallelLayer(inner, streams=self.streams, part_size=self.part_size, deadline=self._deadline)
 
+    def bounded(self, call: Call) -> Call:
+        """Gives `call` within the deadline of this layer, from now on."""
+        return call if self._deadline is None else call.within(self._deadline, clock=self.clock)
+
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         if self.streams == 1 or (stop is not None and stop - start <= self.part_size):
             return super()._open(key, start, stop, version, call)
-        if self._deadline is not None:
-            call = call.within(self._deadline, clock=self.clock)
+        call = self.bounded(call)
         call = replace(call, observe=_one_at_a_time(call.observe))
         asked, size = ByteRange(start, stop), self.part_size
         first = self._first_part(key, asked, size, version, call)

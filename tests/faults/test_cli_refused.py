@@ -144,8 +144,7 @@ CASES = [
     ("cp", 2, "missing argument 'DST' (see imgstore cp --help)"),
     ("cp a.img", 2, "missing argument 'DST'"),
     ("stat a.img new.img", 2, "too many arguments"),
-    ("cp -r folder new", 2, "-r"),
-    ("cp --parallel 4 a.img new.img", 2, "--parallel"),
+    ("cp -r folder new", 3, "there is no image in folder"),
     ("--config-file x cp a.img new.img", 2, "'--config-file': File 'x' does not exist"),
 ]
 

@@ -24,6 +24,7 @@ from imgstore.stack import (
     followed,
     leg,
     makes_manifests,
+    over_one,
     proven,
     unproven,
 )
@@ -532,3 +533,13 @@ class TestParallel:
         strict = build(driver, dataclasses.replace(self.SETTINGS, verify="required"))
         assert leg(strict).manifest == strict.inner.manifest
         assert leg(build(driver, self.SETTINGS)).manifest is None
+
+
+def test_who_opens_the_connections_himself_is_told_how_many_and_how_long():
+    driver = MemoryStore()
+    assert over_one(driver, NO_CALL) == (driver, 1, NO_CALL)
+    store = build(driver, LayerSettings(parallel=3, deadline=5.0))
+    inner, connections, call = over_one(store, NO_CALL)
+    assert inner is store.inner
+    assert connections == 3
+    assert 0 < call.remaining() <= 5.0
