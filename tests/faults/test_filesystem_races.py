@@ -136,3 +136,22 @@ def test_a_version_is_deleted_once(tmp_path, store):
         assert len(failures) == 2
         assert {type(each) for each in failures} == {NotFoundError}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("then, kind", [("removed", NotFoundError), ("replaced", VersionChangedError)])
+def test_an_image_that_goes_as_it_is_opened_is_not_found(store, monkeypatch, then, kind):
+    """Found by its name it was; when its times are looked at, the name is gone, or another's."""
+    version = put(store, 1).version
+    find, found = store._directories.find, []
+
+    def meanwhile(key):
+        found.append(find(key))
+        if len(found) == 1:
+            store.writer.delete(key)
+            if then == "replaced":
+                put(store, 2)
+        return found[-1]
+
+    monkeypatch.setattr(store._directories, "find", meanwhile)
+    with pytest.raises(kind):
+        store.get("f/disk", version=version)

@@ -15,7 +15,7 @@ from imgstore.backends.filesystem.reader import FileReader
 from imgstore.backends.filesystem.space import FilesystemSpace
 from imgstore.backends.filesystem.uploads import FilesystemUploader
 from imgstore.backends.filesystem.writer import FilesystemWriter
-from imgstore.errors import ImgstoreError
+from imgstore.errors import ImgstoreError, VersionChangedError
 from imgstore.model import Call, ObjectInfo, Version
 from imgstore.publish import file_error
 from imgstore.steps import Step
@@ -89,8 +89,12 @@ class FilesystemStore(Store):
         reader = FileReader(descriptor, key)
         try:
             reader.pin(version, self.clock, call)
-        except BaseException:
+        except BaseException as exc:
             reader.close()
+            if isinstance(exc, VersionChangedError):
+                # To lose its name changes a file's times, too: what is removed just now is not found.
+                _, found = self._directories.find(key)
+                os.close(found)
             raise
         return reader
 
