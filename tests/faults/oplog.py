@@ -16,8 +16,8 @@ from tests.faults.system_calls import Calls
 # What changes nothing on a disk.
 _HARMLESS = {
     "access", "close", "dup", "flock", "fstat", "fstatvfs", "get_terminal_size", "getcwd", "isatty",
-    "listdir", "lseek", "lstat", "pread", "preadv", "read", "readlink", "scandir", "sched_getaffinity", "stat",
-    "statvfs", "utime",
+    "listdir", "lseek", "lstat", "pread", "preadv", "read", "readlink", "scandir", "sched_getaffinity",
+    "stat", "statvfs", "utime",
 }  # fmt: skip
 _FICLONE = 0x40049409  # <linux/fs.h>
 
