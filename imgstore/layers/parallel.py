@@ -90,7 +90,11 @@ class ParallelLayer(Layer):
         end = _end(first, stop)
         if first.range.stop == end:
             return passed(first)
-        return Opened(self._reader(first, end, size, version, call), first.info, ByteRange(start, end))
+        try:
+            return Opened(self._reader(first, end, size, version, call), first.info, ByteRange(start, end))
+        except BaseException:
+            first.close()
+            raise
 
     def _first_part(
         self, key: str, asked: ByteRange, size: int, version: Version, call: Call

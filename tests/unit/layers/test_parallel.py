@@ -567,3 +567,12 @@ def test_the_observer_is_told_one_thing_at_a_time(store):
 def test_no_stream_and_no_byte_are_refused(store, name):
     with pytest.raises(ConfigError, match=f"{name} is 0; it is 1 or more"):
         parallel(store, **{name: 0})
+
+
+def test_nothing_stays_open_where_no_reader_could_be_made(store):
+    def ramp(most):
+        raise MemoryError(most)
+
+    with pytest.raises(StorageIOError):
+        parallel(store, ramp=ramp).get(KEY)
+    assert store.now_open == 0
