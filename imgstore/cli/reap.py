@@ -31,6 +31,26 @@ _RESULT: Final = len("removed")
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where to look: a folder if there is no `store`; in that, what goes to `key` alone.
+
+    A `key` that is empty, or ends in a slash, stands for all that begin with it.
+    """
+
+    shown: str
+    store: Store | None = None
+    key: str = ""
+
+    def has(self, key: str) -> bool:
+        """Tells whether an upload to `key` belongs here."""
+        return key == self.key or (self.key[-1:] in {"", "/"} and key.startswith(self.key))
+
+    def name_of(self, key: str) -> str:
+        """Gives the place of an upload to `key`, as it would be typed."""
+        return self.shown + key[len(self.key) :]
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What was left: where, since when (POSIX seconds), and the bytes it holds, None where nobody tells."""
 
@@ -65,9 +85,13 @@ class Found:
 def reap(terminal: Terminal, /, places: Sequence[str], **given: Any) -> int:
     """Remove what ended copies have left: half uploads in STORE, half images in FOLDER.
 
-    Without any, all stores are looked into. The same cp would have gone on with what goes here. What a
-    process on this machine is at stays, however old it is. Uploads from elsewhere tell only when they began:
-    a TIME that is shorter than the longest of them takes ends it.
+    Without any, all stores are looked into. s3://BUCKET and swift://CONTAINER are
+    stores as well; with /KEY, only uploads to that key are looked at, with a slash
+    at its end those to all keys below, and of rbd://POOL/IMAGE those to the image.
+
+    The same cp would have gone on with what goes here. What a process of yours on
+    this machine is at stays, however old it is. Uploads from elsewhere tell only
+    when they began: a TIME that is shorter than the longest of them takes ends it.
 
     With --json the last line is an object with removed, found (with --dry-run), live and failed, each a list
     of objects with location, since and held.
@@ -102,22 +126,23 @@ class Reaper:
         self._call = call
         self._dry_run = dry_run
 
-    def run(self, places: Iterable[tuple[str, Store | None]]) -> Iterator[Found]:
-        """Gives what becomes of each; a place without a store is a folder. What fails does not end it."""
-        for name, store in places:
+    def run(self, places: Iterable[Place]) -> Iterator[Found]:
+        """Gives what becomes of each. What fails does not end it."""
+        for place in places:
             try:
-                if store is None:
-                    yield from self._in_folder(name)
-                elif store.uploader is not None:
-                    yield from self._in_store(name, store.uploader)
+                if place.store is None:
+                    yield from self._in_folder(place.shown)
+                elif place.store.uploader is not None:
+                    yield from self._in_store(place, place.store.uploader)
             except ImgstoreError as exc:
-                yield Found(name, None, "failed", error=exc)
+                yield Found(place.shown, None, "failed", error=exc)
 
-    def _in_store(self, name: str, uploader: Uploader) -> Iterator[Found]:
+    def _in_store(self, place: Place, uploader: Uploader) -> Iterator[Found]:
         from imgstore.transfer.notes import Notes
 
         notes = Notes()
-        uploads = list(uploader.uploads(self._older_than, call=self._call))
+        found = uploader.uploads(self._older_than, call=self._call)
+        uploads = [upload for upload in found if place.has(upload.key)]
         try:
             # In this order: what is in the list and not noted by now, is being begun, or nobody's.
             is_beginning = notes.is_beginning()
@@ -125,7 +150,7 @@ class Reaper:
         except OSError as exc:
             raise _unknown(exc) from exc
         for upload in uploads:
-            where, path = f"{name}:{upload.key}", paths.get(upload.token)
+            where, path = place.name_of(upload.key), paths.get(upload.token)
             if path is None and is_beginning:
                 yield Found(where, upload.started, "live")
             else:
@@ -166,8 +191,8 @@ class Reaper:
         return "found" if self._dry_run else "removed"
 
 
-def _todo(places: Sequence[str], terminal: Terminal, stack: ExitStack) -> list[tuple[str, Store | None]]:
-    """Gives what each place is: the store of that name, or None for a folder.
+def _todo(places: Sequence[str], terminal: Terminal, stack: ExitStack) -> list[Place]:
+    """Gives what each place is.
 
     Raises: ConfigError for what is neither, UnsupportedError for a store that takes no uploads in parts.
     """
@@ -176,18 +201,18 @@ def _todo(places: Sequence[str], terminal: Terminal, stack: ExitStack) -> list[t
     if not where or any(each is not None and each.kind == "store" for each in where):
         stores = stack.enter_context(every(terminal))
     if not where:
-        return list(stores.items())
-    todo: list[tuple[str, Store | None]] = []
+        return [Place(f"{name}:", store) for name, store in stores.items()]
+    todo = []
     for text, each in zip(places, where, strict=True):
         if each is None:
-            todo.append((text, None))
+            todo.append(Place(text))
             continue
-        store = _service(each, stack) if each.kind == "service" else _stored(each, stores)
-        if store.uploader is None:
+        place = _service(each, stack) if each.kind == "service" else _stored(each, stores)
+        if place.store is None or place.store.uploader is None:
             raise UnsupportedError(
                 "the store takes no uploads in parts; nothing is left in it", store=each.store
             )
-        todo.append((each.store or each.shown, store))
+        todo.append(place)
     return todo
 
 
@@ -201,19 +226,20 @@ def _location(text: str) -> Location | None:
     return where
 
 
-def _stored(where: Location, stores: Mapping[str, Store]) -> Store:
+def _stored(where: Location, stores: Mapping[str, Store]) -> Place:
     if where.store not in stores:
         known = ", ".join(stores)
         raise ConfigError(
             f"there is no store {where.store!r} (there are: {known}); a folder is written ./{where.store}"
         )
-    return stores[where.store]
+    return Place(where.shown, stores[where.store])
 
 
-def _service(where: Location, stack: ExitStack) -> Store:
-    driver, _ = urls.at(where.text)
+def _service(where: Location, stack: ExitStack) -> Place:
+    driver, key = urls.at(where.text)
     driver.store_id = where.shown
-    return stack.enter_context(driver)
+    shown = where.shown if key or where.shown.endswith("/") else f"{where.shown}/"
+    return Place(shown, stack.enter_context(driver), key)
 
 
 def _unknown(exc: OSError) -> ImgstoreError:

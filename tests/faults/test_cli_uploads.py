@@ -394,14 +394,18 @@ def test_what_reap_cannot_mean(files, imgstore, place, said):
     assert ran.line.startswith(said)
 
 
-@pytest.mark.wide
-def test_the_service_of_a_url_is_reaped(s3, imgstore, monkeypatch):
+def test_the_service_of_a_url_is_reaped_of_what_the_url_names(s3, imgstore, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3.server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.server.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", canary.PASSWORD)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(s3.folder / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(s3.folder / "none"))
-    assert s3.killed_at(6, "cp", s3.file, "s3://images/disk.img")
-    assert imgstore("reap", "--older-than", "0", "s3://images/disk.img").status == 0
+    assert s3.killed_at(6, "cp", s3.file, "s3://images/a/disk.img")
+    for place in ("s3://images/a/disk", "s3://images/disk.img", "s3://images/a", "s3://images/b/"):
+        assert imgstore("reap", "--older-than", "0", place).out == b"nothing to remove\n"
+    for place in ("s3://images", "s3://images/", "s3://images/a/"):
+        (found,) = imgstore("reap", "--older-than", "0", "--dry-run", "--json", place).told["found"]
+        assert found["location"] == "s3://images/a/disk.img"
+    assert imgstore("reap", "--older-than", "0", "s3://images/a/disk.img").out.endswith(b"\n1 removed\n")
     assert (s3.image(), s3.left(), s3.notes()) == (None, [], [])
