@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,21 @@ class Upload:
         from imgstore.transfer.notes import Notes
 
         return Notes().opened(self.target, self.source)
+
+    def mark(self) -> AbstractContextManager[object]:
+        """Gives what tells `reap`, while it is open, that this process is at an upload which has no note.
+
+        A put in one go makes its parts an upload, too, and nobody but the store has its token. Where no notes
+        can be kept, it tells nothing.
+        """
+        from imgstore.transfer.notes import Notes
+
+        if self.store.uploader is None:
+            return nullcontext()
+        try:
+            return Notes().opened(self.target, f"{self.source}\nin one go")
+        except OSError:  # or another process tells the same
+            return nullcontext()
 
 
 def may_be_done(upload: Upload) -> bool:
@@ -148,13 +164,14 @@ def _in_one_go(
 ) -> None:
     from imgstore.transfer.upload import upload as put
 
-    put(
-        stream,
-        upload.store,
-        upload.key,
-        report=report,
-        overwrite=given["force"],
-        digest=given["as_json"],
-        read_back=given["read_back"],
-        call=upload.origin.call,
-    )
+    with upload.mark():
+        put(
+            stream,
+            upload.store,
+            upload.key,
+            report=report,
+            overwrite=given["force"],
+            digest=given["as_json"],
+            read_back=given["read_back"],
+            call=upload.origin.call,
+        )

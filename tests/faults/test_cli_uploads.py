@@ -16,7 +16,7 @@ from imgstore.publish import pending_name
 from imgstore.testing.server import ScriptedServer
 from imgstore.transfer import resumable
 from tests import canary
-from tests.faults.cli import ended, run_here
+from tests.faults.cli import ended, run_here, start
 from tests.faults.s3_server import Fault, S3Server
 from tests.faults.swift_server import SwiftServer
 from tests.faults.uploading import COUNT, OnFiles, OnS3, OnSwift
@@ -253,6 +253,31 @@ def test_i10_an_upload_that_is_not_noted_yet_is_live_too(files, imgstore):
         finally:
             process.kill()
     assert (files.image(), files.left(), files.notes()) == (files.data, [], [])
+
+
+def test_i10_an_upload_in_one_go_is_live_while_its_process_is(s3, imgstore):
+    with (s3.folder / "imgstore.conf").open("a") as conf:
+        conf.write(f"[store_to]\nupload_part_size = {s3.part}\n")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(operation, key):
+        if operation == "UploadPart":
+            begun.set()
+            go_on.wait(60)
+
+    s3.server.before = hold
+    with s3.file.open("rb") as data, start("cp", "-", "to:disk.img", stdin=data) as process:
+        try:
+            assert begun.wait(30)
+            ran = imgstore("reap", "--older-than", "0", "--json")
+            (live,) = ran.told["live"]
+            assert (ran.status, live["location"], ran.told["removed"]) == (0, "to:disk.img", [])
+            go_on.set()
+            assert ended(process).status == 0
+        finally:
+            go_on.set()
+            process.kill()
+    assert (s3.image(), s3.left(), s3.notes()) == (s3.data, [], [])
 
 
 def stopped(process):
