@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from imgstore.cli.amounts import show_count
@@ -42,16 +42,21 @@ class Job:
 
 
 def jobs(
-    sources: Iterable[Location], target: Location, stores: Mapping[str, Store], terminal: Terminal
+    sources: Iterable[Location],
+    target: Location,
+    stores: Mapping[str, Store],
+    terminal: Terminal,
+    *,
+    call: Call,
 ) -> list[Job]:
     """Gives the copies of all images of `sources` into the folder or place in a store `target`.
 
     A source that is a folder, STORE: or STORE:PREFIX/ gives all that is below it, under the rest of its name;
     any other one image, under its own. What is no regular file in a folder is left out, and told of.
 
-    Raises: ConfigError for a target that is one image, a source without a name, and two images that would
-    have one name; NotFoundError for a source that gives none; as `Lister.list`. Memory: some 500 bytes an
-    image.
+    Raises: ConfigError for a target that is one image or lies in a source, a source without a name, and two
+    images that would have one name; NotFoundError for a source that gives none; as `Lister.list`. Memory:
+    some 500 bytes an image.
     """
     if target.kind not in {"path", "store"} or (target.key and not target.key.endswith("/")):
         raise ConfigError(f"{target.shown}: -r copies into a folder, STORE: or STORE:PREFIX/")
@@ -59,8 +64,10 @@ def jobs(
         raise ConfigError(f"{target.shown} is a file; -r copies into a folder, STORE: or STORE:PREFIX/")
     found: dict[Location, Job] = {}
     for source in sources:
+        if _is_in(target, source):
+            raise ConfigError(f"{target.shown} is in {source.shown}, and each run would copy the copies, too")
         count = len(found)
-        for image, name, size in _images(source, stores, terminal):
+        for image, name, size in _images(source, stores, terminal, call):
             job = Job(image, _below(target, name), size)
             if (other := found.setdefault(job.target, job)) is not job:
                 raise ConfigError(
@@ -71,44 +78,58 @@ def jobs(
     return list(found.values())
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What became of the images so far: how many were copied or left out, and what the others failed with."""
+
+    copied: int = 0
+    skipped: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+
 def run(
     todo: Iterable[Job],
     copy: Copy,
     terminal: Terminal,
     batch: Batch,
-    failed: list[dict[str, Any]],
+    outcome: Outcome,
     *,
     skip_existing: bool,
-) -> int:
-    """Copies one after the other, and enters in `failed` what could not be; gives the number left out.
+    call: Call,
+) -> None:
+    """Copies one after the other, and enters in `outcome` what becomes of each.
 
-    With `skip_existing`, those that are there already are left out, and no failures. An interrupt, and a
-    reader of standard output that went away, end it at once.
+    With `skip_existing`, those that are there already are left out, and no failures. An interrupt, a reader
+    of standard output that went away and the deadline of `call` end it at once.
     """
-    skipped = 0
     for job in todo:
+        call.check()
         try:
             _one(job, copy, batch)
         except OperationCancelledError:
             raise
         except ImgstoreError as exc:
             if skip_existing and isinstance(exc, AlreadyExistsError):
-                skipped += 1
+                outcome.skipped += 1
                 continue
             terminal.where = job.source.shown
             said = {"source": job.source.shown, "target": job.target.shown, **terminal.fields(exc)}
-            failed.append({**said, "message": terminal.sentence(exc)})
-    return skipped
+            outcome.failed.append({**said, "message": terminal.sentence(exc)})
+        else:
+            outcome.copied += 1
 
 
-def tell(failed: Sequence[Mapping[str, Any]], skipped: int, count: int, terminal: Terminal) -> None:
+def tell(outcome: Outcome, count: int, terminal: Terminal) -> None:
     """Says what became of `count` images, but for those that were copied."""
-    if skipped:
-        terminal.say(f"{show_count(skipped, 'image')} left out: there already")
-    for each in failed[:_SHOWN]:
+    if outcome.skipped:
+        terminal.say(f"{show_count(outcome.skipped, 'image')} left out: there already")
+    for each in outcome.failed[:_SHOWN]:
         terminal.say(f"not copied: {each['message']}")
-    if failed:
-        terminal.say(f"{len(failed)} of {show_count(count, 'image')} not copied")
+    if outcome.failed:
+        terminal.say(f"{len(outcome.failed)} of {show_count(count, 'image')} not copied")
+    if left := count - outcome.copied - outcome.skipped - len(outcome.failed):
+        said = f"{left} of {show_count(count, 'image')} not copied yet"
+        terminal.say(f"{said}; with --skip-existing the same command takes these")
 
 
 def expected(todo: Iterable[Job]) -> int | None:
@@ -147,12 +168,21 @@ def _below(target: Location, name: str) -> Location:
     return Location("path", path, path)
 
 
+def _is_in(target: Location, source: Location) -> bool:
+    """Whether a place for copies is one of those, or below one, that the images of `source` come from."""
+    if target.kind == source.kind == "path":
+        below = os.path.join(os.path.realpath(target.text), "")
+        return below.startswith(os.path.join(os.path.realpath(source.text), ""))
+    is_place = not source.key or source.key.endswith("/")
+    return source.kind == "store" == target.kind and is_place and target.text.startswith(source.text)
+
+
 def _images(
-    source: Location, stores: Mapping[str, Store], terminal: Terminal
+    source: Location, stores: Mapping[str, Store], terminal: Terminal, call: Call
 ) -> Iterator[tuple[Location, str, int | None]]:
     """Gives the images of a source: where each is, its name below the source, and its size."""
     if source.kind == "store" and (not source.key or source.key.endswith("/")):
-        yield from _listed(source, stores[source.store])
+        yield from _listed(source, stores[source.store], call)
     elif source.kind == "path" and os.path.isdir(source.text):
         yield from _walked(source.text, terminal)
     elif not source.name:
@@ -162,13 +192,13 @@ def _images(
         yield source, source.name, size if source.kind == "path" else None
 
 
-def _listed(source: Location, store: Store) -> Iterator[tuple[Location, str, int | None]]:
+def _listed(source: Location, store: Store, call: Call) -> Iterator[tuple[Location, str, int | None]]:
     from imgstore.stack import followed
 
     lister = followed(store).lister  # which shows no manifests
     if lister is None:
         raise UnsupportedError("this store cannot list its images; name each", store=source.store)
-    for info in lister.list(source.key, call=Call()):
+    for info in lister.list(source.key, call=call):
         yield in_store(source.store, info.key), info.key.removeprefix(source.key), info.size
 
 

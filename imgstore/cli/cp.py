@@ -23,6 +23,7 @@ from imgstore.cli.sources import joined, name_of
 from imgstore.cli.status import DONE
 from imgstore.cli.target import admit, check, completed, service
 from imgstore.errors import AlreadyExistsError, ConfigError, StorageIOError
+from imgstore.model import Call
 from imgstore.store import Store
 
 if TYPE_CHECKING:
@@ -152,29 +153,31 @@ def _copy_all(
 
     if given["manifest"] or given["name"]:
         raise ConfigError("--manifest and --name are for one image, and -r copies many")
-    total = Batch(None)
+    total, outcome = Batch(None), batch.Outcome()
+    call = Call() if given["timeout"] is None else Call().within(given["timeout"])
     given["prove"] = None
     todo: list[batch.Job] = []
-    failed: list[dict[str, Any]] = []
     if given["as_json"]:
-        terminal.json = lambda: {**total.as_dict(), "images": len(todo), "not_copied": failed}
+        terminal.json = lambda: {**total.as_dict(), "images": len(todo), "not_copied": outcome.failed}
     try:
         with needed([*sources, target], terminal, layer_settings(given)) as stores:
-            todo += batch.jobs(sources, target, stores, terminal)
+            todo += batch.jobs(sources, target, stores, terminal, call=call)
             total.total = batch.expected(todo)
 
             def copy(source: Location, to: Location, report: Report) -> None:
                 check([source], to, source.name, given, terminal)
-                _copy([source], to, given, terminal, stores=stores, report=report)
+                rest = {**given, "timeout": call.remaining()}
+                _copy([source], to, rest, terminal, stores=stores, report=report)
 
+            skip = given["skip_existing"]
             with shown(total, terminal, given["progress"], show_count(len(todo), "image")):
-                skipped = batch.run(todo, copy, terminal, total, failed, skip_existing=given["skip_existing"])
+                batch.run(todo, copy, terminal, total, outcome, skip_existing=skip, call=call)
     finally:
         total.finish()
-    batch.tell(failed, skipped, len(todo), terminal)
+        batch.tell(outcome, len(todo), terminal)
     if terminal.json is not None:
         terminal.print_json(terminal.json())
-    return max((each["status"] for each in failed), default=DONE)
+    return max((each["status"] for each in outcome.failed), default=DONE)
 
 
 def _manifest(sources: Iterable[Location], given: dict[str, Any]) -> Manifest | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -137,8 +138,33 @@ class TestFailures:
         assert json.loads(ran.out.splitlines()[-1])["error"]["type"] == "OperationCancelledError"
         assert tree(folder / "out") == {}
 
+    def test_interrupt_says_what_became_of_the_others(self, folder, server):
+        server.script(PATH, [Stall(at=N // 2)])
+        with start("cp", "-r", "images", "nothing.raw", server.url(PATH), "images/debian", "out") as process:
+            assert wait_until(lambda: server.log.requests(PATH))
+            process.send_signal(signal.SIGINT)
+            ran = ended(process)
+        assert ran.status == 130
+        assert tree(folder / "out") == WHOLE
+        assert ran.err.splitlines()[-4:] == [
+            "imgstore: not copied: there is no file nothing.raw",
+            "imgstore: 1 of 5 images not copied",
+            "imgstore: 2 of 5 images not copied yet; with --skip-existing the same command takes these",
+            "imgstore: interrupted",
+        ]
+
+    def test_the_timeout_is_for_all_of_them(self, imgstore, folder, server):
+        """One that is begun is held to what is left of it, and of the rest none is begun."""
+        server.script(PATH, [Stall(at=N // 2)])
+        ran = imgstore("cp", "-r", "--timeout", "0.5", server.url(PATH), "images", "out", "--json")
+        assert ran.status == 6
+        assert ran.told["error"]["type"] == "DeadlineExceededError"
+        assert re.search(r"[23] of 3 images not copied yet", ran.err)
+        assert tree(folder / "out") == {}
+
 
 PLACES = "a folder, STORE: or STORE:PREFIX/"
+COPIES = "and each run would copy the copies, too"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +176,10 @@ PLACES = "a folder, STORE: or STORE:PREFIX/"
         (("-", "out"), "- has no name that its copy could get"),
         (("images/a.img", "copy/a.img", "out"), "images/a.img and copy/a.img would both become out/a.img"),
         (("one:none/", "out"), "there is no image in one:none/"),
+        (("images", "images/debian/old"), f"images/debian/old is in images, {COPIES}"),
+        (("images", "images/"), f"images/ is in images, {COPIES}"),
+        (("one:", "one:old/"), f"one:old/ is in one:, {COPIES}"),
+        (("one:a/", "one:a/b/"), f"one:a/b/ is in one:a/, {COPIES}"),
         (("--manifest", "m", "images", "out"), "--manifest and --name are for one image, and -r copies many"),
     ],
 )
