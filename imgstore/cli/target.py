@@ -104,6 +104,7 @@ def admit(store: Store, target: Location, call: Call, *, overwrite: bool) -> Non
         raise UnsupportedError("the store is only read; it takes no images", store=target.store)
     if overwrite:
         return
+    call = replace(call, observe=None)  # that nothing is there is no failure of the copy
     # Who may write there, but not look, hears of it at the end.
     with contextlib.suppress(NotFoundError, PermissionDeniedError):
         store.stat(target.key, call=call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -354,6 +355,11 @@ def test_a_source_that_cannot_be_told_again_is_put_as_before(s3, imgstore):
         web.put("/disk.img", s3.data, etag=None)
         assert imgstore("cp", web.url("/disk.img"), "to:disk.img").status == 0
     assert (s3.image(), s3.sent()) == (s3.data, 0)
+
+
+def test_that_nothing_is_there_yet_is_no_failure(files, imgstore):
+    lines = imgstore("cp", "--progress", "json", files.file, "to:disk.img").err.splitlines()
+    assert {json.loads(line)["event"] for line in lines} == {"progress"}
 
 
 def test_without_a_place_for_notes_it_is_put_as_before(s3, imgstore, monkeypatch):
