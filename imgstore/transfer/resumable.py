@@ -167,8 +167,7 @@ class ResumableUpload:
         except BaseException as exc:
             self._leave(begun, exc)
             raise
-        self._note.forget()
-        prove(self._store, info, sent, read_back=read_back, call=self._image.call)
+        self._prove(info, sent, read_back=read_back)
         self._report.digests.update(sent.whole)
         return info
 
@@ -290,13 +289,25 @@ class ResumableUpload:
     def _stored(self) -> int:
         return sum(part.size for part in self._held.values())
 
+    def _prove(self, info: ObjectInfo, sent: Digests, *, read_back: bool) -> None:
+        """Holds what is published against what was sent; who is ended in that leaves it to the next one."""
+        try:
+            prove(self._store, info, sent, read_back=read_back, call=self._image.call)
+        except BaseException as exc:
+            if _may_pass(exc):
+                self._tell("all of it is stored but not proven yet, and the same command goes on with that")
+            else:
+                self._note.forget()
+            raise
+        self._note.forget()
+
     def _leave(self, begun: Begun, exc: BaseException) -> None:
         """Keeps what is stored where somebody may go on with it; else drops it."""
         if isinstance(exc, UploadLostError):
             self._note.forget()
         elif isinstance(exc, ConflictError) and not self._is_taken():
             self._tell("somebody else goes on with the upload, and has it now")
-        elif not isinstance(exc, Exception) or getattr(exc, "resumable", False) or isinstance(exc, _CURABLE):
+        elif _may_pass(exc):
             self._tell(
                 f"{self._stored()} of {self._image.size} bytes are stored, and the same command goes on from "
                 "there"
@@ -319,3 +330,8 @@ class ResumableUpload:
         except ImgstoreError:
             return False
         return True
+
+
+def _may_pass(exc: BaseException) -> bool:
+    """Whether another run may go on after what ended this one."""
+    return not isinstance(exc, Exception) or getattr(exc, "resumable", False) or isinstance(exc, _CURABLE)

@@ -20,6 +20,7 @@ from imgstore.errors import (
     ConflictError,
     DigestMismatchError,
     NoSpaceError,
+    NotFoundError,
     OperationCancelledError,
     RetriesExhaustedError,
     SourceChangedError,
@@ -484,6 +485,37 @@ def test_killed_when_it_was_published_the_next_one_finds_it_done(rig):
     assert rig.run(digest=True).version == version
     assert rig.sent == list(range(COUNT))
     assert rig.is_clean()
+
+
+@pytest.mark.parametrize("error", [KilledError(), KeyboardInterrupt(), UnavailableError("away")])
+def test_ended_while_it_is_read_back_the_next_one_reads_it_back(rig, monkeypatch, error):
+    def ended(*args, **options):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resumable, "prove", ended)
+        with pytest.raises(type(error)):
+            rig.run(read_back=True)
+    assert "not proven yet" in rig.said[-1]
+    version, prove, proven = rig.store.stat("copy").version, resumable.prove, []
+    monkeypatch.setattr(resumable, "prove", lambda *args, **more: (proven.append(more), prove(*args, **more)))
+    assert rig.run(read_back=True).version == version
+    assert [each["read_back"] for each in proven] == [True]
+    assert rig.sent == list(range(COUNT))
+    assert rig.is_clean()
+
+
+def test_what_was_removed_while_it_was_read_back_leaves_nothing(rig, monkeypatch):
+    prove = resumable.prove
+
+    def removed(*args, **options):
+        rig.store.writer.delete("copy")
+        prove(*args, **options)
+
+    monkeypatch.setattr(resumable, "prove", removed)
+    with pytest.raises(NotFoundError):
+        rig.run(read_back=True)
+    assert rig.left() == []
 
 
 def test_published_and_replaced_by_somebody_since_it_is_not_taken_for_it(rig):
