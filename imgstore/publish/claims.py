@@ -74,6 +74,10 @@ class Claims:
         """Ends the syncs. What is not settled then is proven by who goes on with it. Idempotent."""
         self._settler.stop()
 
+    def finish(self) -> None:
+        """Ends the syncs, of what is to be published. Raises: what a sync has raised."""
+        self._settler.finish()
+
     def _wrote(self, number: int, at: int, count: int, data: memoryview | None) -> None:
         part = self._journal.part(number)
         with self._lock:

@@ -192,7 +192,7 @@ class PartialFile:
         Raises: as `PendingFile.publish`; TruncatedError where something is missing.
         """
         with self._typed("publish"):
-            self._writer().stop()
+            self._writer().finish()
             if missing := self.missing():
                 raise TruncatedError(f"cannot publish {self.path}: {missing[0]} is missing")
             os.fchmod(self._file, default_mode() if self._mode is None else self._mode)

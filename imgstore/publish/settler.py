@@ -59,6 +59,15 @@ class Settler:
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join()
 
+    def finish(self) -> None:
+        """Stops, where all is to be published. Raises: what a sync has raised.
+
+        The kernel tells of a failed write once: another sync of the file would know nothing of it.
+        """
+        self.stop()
+        if self._error is not None:
+            raise self._error
+
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="imgstore-sync", daemon=True)
         try:

@@ -438,6 +438,25 @@ def test_a_sync_that_failed_once_is_never_tried_again(target, monkeypatch):
     assert names(target) == []
 
 
+def test_a_sync_that_failed_behind_the_last_part_publishes_nothing(target, monkeypatch):
+    """The kernel tells of it once: the sync of the whole would know nothing of it."""
+    monkeypatch.setattr(settler, "_SECONDS", 0)
+
+    def fdatasync(file):
+        raise OSError(errno.EIO, "broken")
+
+    half = begun(target)
+    monkeypatch.setattr(settler.os, "fdatasync", fdatasync)
+    write(half, 0, PART // 2)
+    with half._claims._settler._changed:  # no sync begins before the last part is claimed
+        for number in range(N // PART + 1):
+            write(half, max(number * PART, PART // 2), min((number + 1) * PART, N))
+    half._claims._settler._thread.join()
+    with ending(half), pytest.raises(StorageIOError):
+        half.publish()
+    assert names(target) == []
+
+
 def test_a_failure_to_claim_leaves_what_was_claimed(target, monkeypatch):
     half = begun(target)
     write(half, 0, PART)
