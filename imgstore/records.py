@@ -32,15 +32,19 @@ def append(file: int, record: Any, *, durable: bool = True) -> None:
 
     Without `durable` it outlives the process, but perhaps not the machine, until one is added that is.
 
-    Raises: OSError, StorageIOError for a write that takes only a part.
+    Raises: OSError, StorageIOError for a file system that takes only a part and gives no reason.
     """
     size = os.fstat(file).st_size
     added = line(record)
     if size and os.pread(file, 1, size - 1) != b"\n":
         added = b"\n" + added  # ends what a crash has torn
     try:
-        if os.pwrite(file, added, size) != len(added):
-            raise StorageIOError("the file system took only a part of a record")
+        done = 0
+        while done < len(added):  # a full disk takes a part of it, and says why when it is to take the rest
+            count = os.pwrite(file, added[done:], size + done)
+            if not count:
+                raise StorageIOError("the file system took only a part of a record")
+            done += count
         if durable:
             os.fdatasync(file)
     except BaseException:

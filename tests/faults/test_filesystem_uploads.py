@@ -554,7 +554,7 @@ def test_a_torn_record_is_taken_back(store, tmp_path, monkeypatch):
 
     def torn(descriptor, data, offset):
         log = os.readlink(f"/proc/self/fd/{descriptor}").endswith("log")
-        return real(descriptor, data[:10] if log else data, offset)
+        return real(descriptor, data[: max(0, size + 10 - offset)] if log else data, offset)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", torn)

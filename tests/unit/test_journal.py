@@ -361,13 +361,23 @@ def test_a_claim_that_fails_is_none(place, monkeypatch):
     assert place.paths[1].read_bytes() == whole
 
 
-def test_a_record_that_is_taken_in_part_is_none(place, monkeypatch):
+@pytest.mark.parametrize("full", [True, False])
+def test_a_record_that_is_taken_in_part_is_none(place, monkeypatch, full):
+    """As at the end of a page on a disk that is full: it says so when it is to take the rest."""
     whole = place.begun()
     found, _ = place.open()
-    real = os.pwrite
+    real, taken = os.pwrite, []
+
+    def pwrite(file, data, at):
+        if taken and full:
+            raise OSError(errno.ENOSPC, "full")
+        taken.append(real(file, data[: 0 if taken else 5], at))
+        return taken[-1]
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", lambda file, data, at: real(file, data[:5], at))
-        with pytest.raises(StorageIOError, match="only a part of a record"):
+        patch.setattr(os, "pwrite", pwrite)
+        kind, told = (OSError, "full") if full else (StorageIOError, "only a part of a record")
+        with pytest.raises(kind, match=told):
             found.claim(5, 1)
     place.close()
     assert place.paths[1].read_bytes() == whole
