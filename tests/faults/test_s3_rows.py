@@ -22,6 +22,7 @@ from imgstore.errors import (
     SourceChangedError,
     UnavailableError,
     UnsafeLocationError,
+    UnsupportedError,
     UploadLostError,
     VersionChangedError,
 )
@@ -501,6 +502,17 @@ def test_d17_every_size_is_legal(s3, size, known):
     assert s3.server.images() == {"k": data}
     assert s3.server.left() == ([], [])
     assert (s3.server.count("CreateMultipartUpload") == 0) is (size <= PART)
+
+
+def test_d17_what_is_larger_than_any_object_is_refused_before_it_is_read(s3):
+    store, source = s3.store(), io.BytesIO(IMAGE)
+    with pytest.raises(UnsupportedError, match="larger than S3 takes: 5 TiB"):
+        store.writer.put("disk.img", source, (5 << 40) + 1)
+    with pytest.raises(UnsupportedError, match="larger than S3 takes: 5 TiB"):
+        store.uploader.begin("disk.img", (5 << 40) + 1)
+    assert source.tell() == 0
+    assert s3.server.log == []
+    assert store.uploader.begin("disk.img", 5 << 40)
 
 
 @pytest.mark.parametrize("choice", ["when_supported", "when_required", "md5"])

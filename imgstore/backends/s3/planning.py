@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from imgstore.errors import UnsupportedError
 from imgstore.model import Part
 from imgstore.store import UploadLimits
 
@@ -44,6 +45,12 @@ def planned(offset: int, size: int | None, least: int) -> int:
 
 def _whole(size: int) -> int:
     return -(-size // MIB) * MIB
+
+
+def check_image(size: int | None) -> None:
+    """Returns if S3 takes an image of `size` bytes, as far as that is known. Raises: UnsupportedError."""
+    if size is not None and size > IMAGE_LIMIT:
+        raise UnsupportedError(f"an image of {size} bytes is larger than S3 takes: 5 TiB")
 
 
 def check_part(part: Part, size: int | None) -> None:

@@ -11,7 +11,7 @@ from imgstore.backends.s3.failures import typed
 from imgstore.backends.s3.objects import Objects, cleaning
 from imgstore.backends.s3.parts import Parts
 from imgstore.backends.s3.pending import Pending
-from imgstore.backends.s3.planning import LIMITS, check_part, check_row
+from imgstore.backends.s3.planning import LIMITS, check_image, check_part, check_row
 from imgstore.backends.s3.proof import Proof, Proofs
 from imgstore.errors import (
     DigestMismatchError,
@@ -61,6 +61,7 @@ class S3Uploader:
         self._owner._admit(key, call)
         expected = Digests(digests).expected  # an unknown name is refused before anything is sent
         with typed(self._owner, key):
+            check_image(size)
             if not overwrite:
                 self._objects.check_free(key, call)
             pending = self._parts.begin(key, size, digests=expected, overwrite=overwrite, call=call)

@@ -14,7 +14,7 @@ from imgstore.backends.s3.identity import Pin
 from imgstore.backends.s3.objects import Objects, cleaning, fresh_marker
 from imgstore.backends.s3.parts import Held, Parts
 from imgstore.backends.s3.pending import Pending
-from imgstore.backends.s3.planning import IMAGE_LIMIT, LIMITS, planned
+from imgstore.backends.s3.planning import IMAGE_LIMIT, LIMITS, check_image, planned
 from imgstore.backends.s3.refusals import is_foreign
 from imgstore.backends.s3.tries import tried
 from imgstore.buffer import paged
@@ -70,6 +70,7 @@ class S3Writer:
         owner._admit(key, call)
         intake = Intake(source, size, Digests(digests), owner.clock, call)
         try:
+            check_image(size)
             if not overwrite:
                 self._objects.check_free(key, call)
             cutter = Cutter(intake.pieces)
