@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+# Connections at the beginning, as far as there may be so many: half of what most people ask for. With
+# one, each doubling would cost a round trip and a judgement: half a second in all, of a server 50 ms away.
+FIRST: Final = 4
 # What of their full share connections that were added must bring to be kept. Two cores that are both busy
 # give four connections a tenth more than two; a server that limits each connection gives them all of it.
 SHARE: Final = 0.2
@@ -26,27 +29,27 @@ LONGEST_HOLD: Final = 160.0
 class Ramp:
     """Says how many connections are to be open at a time, told nothing but how many bytes have come.
 
-    It begins with one and doubles while the throughput grows: twice the connections bring at least 1.2 times
-    the bytes a second, within `PATIENCE` seconds at the latest. A doubling that does not is taken back,
+    It begins with `FIRST` and doubles while the throughput grows: twice the connections bring at least 1.2
+    times the bytes a second, within `PATIENCE` seconds at the latest. A doubling that does not is taken back,
     and tried again after `RECHECK` seconds, then after `FIRST_HOLD`, twice as long each time, up to
     `LONGEST_HOLD`. Belongs to one thread at a time.
 
     >>> ramp = Ramp(8)
-    >>> [ramp.observe(second / 2, second * ramp.wanted << 20) for second in range(1, 9)]
-    [1, 2, 2, 4, 4, 8, 8, 8]
+    >>> [ramp.observe(second / 2, second * ramp.wanted << 20) for second in range(1, 5)]
+    [4, 4, 8, 8]
     """
 
-    def __init__(self, most: int) -> None:
-        """At most `most` connections. Raises: ValueError below 1."""
+    def __init__(self, most: int, *, first: int = FIRST) -> None:
+        """At most `most` connections, `first` of them from the beginning. Raises: ValueError below 1."""
         if most < 1:
             raise ValueError(f"most is {most}; there is at least one connection")
         self.most = most
-        self.wanted = 1
-        self._fewer = 1  # connections before the last step up
+        self.wanted = min(first, most)
+        self._fewer = self.wanted  # connections before the last step up
         self._needed = 0.0  # bytes a second that this step is to bring
         self._tries = True  # whether the last step is still to be judged
         self._hold = 0.0  # seconds from a trial in vain to the next
-        self._settled = float("-inf")  # when measuring begins at the earliest
+        self._settled: float | None = None  # when measuring begins at the earliest
         self._began: tuple[float, int] | None = None  # when it began, and the bytes until then
         self._last = 0.0  # when bytes came last
         self._pause = 0.0  # the longest time without any
@@ -59,7 +62,11 @@ class Ramp:
         moment says so, and they are judged sooner.
         """
         if self._began is None:
-            if not total_bytes or (now < self._settled and receiving < self.wanted):
+            if not total_bytes:
+                return self.wanted
+            if self._settled is None:
+                self._settled = now + SETTLE if self.wanted > 1 else now
+            if now < self._settled and receiving < self.wanted:
                 return self.wanted
             self._began = now, total_bytes
             self._last, self._pause = now, 0.0

@@ -130,7 +130,7 @@ LAYER_OPTIONS: Final = (
         default=_built_in.parallel,
         min=1,
         help="Connections that one read may use at once, each for a part of the image: useful where the "
-        "server or the network limits each of them. A read begins with one and has more while they make it "
+        "server or the network limits each of them. A read begins with four and has more while they make it "
         "faster; one of at most 'part_size' bytes has no second one. An image without a version and without "
         "a manifest, and a server that ignores ranges, is read over one. 1 reads over one connection.",
     ),

@@ -198,8 +198,9 @@ class Abreast:
             return count
 
     def _wanted(self, stretch: Stretch, open_to: int | None) -> ByteRange | None:
-        too_many = len(self._plan.active) > min(self._ramp.wanted, self._most)
-        return None if self._over or too_many else self._plan.ask(stretch, self._clock.now(), open_to)
+        # Where there are too many, those that came last go: the first may be the only one that goes on.
+        is_spare = self._plan.active.index(stretch) >= min(self._ramp.wanted, self._most)
+        return None if self._over or is_spare else self._plan.ask(stretch, self._clock.now(), open_to)
 
     def _leave_it_to_one(self, stretch: Stretch) -> bool:
         """Has one connection go on alone; tells whether that is another one."""

@@ -34,9 +34,9 @@ def round_trips(_time, connections):
     return connections * 4 * MIB / (0.05 + 4 / 200)
 
 
-def play(server, *, most=8, seconds=60.0, ramp=None):
+def play(server, *, most=8, seconds=60.0, first=1):
     """Runs a ramp against a server; gives the connections wanted at each tick."""
-    ramp = ramp or Ramp(most)
+    ramp = Ramp(most, first=first)
     total, wanted, opened = 0.0, [ramp.observe(0.0, 0)], [CONNECT]
     for tick in range(1, int(seconds / TICK)):
         time = tick * TICK
@@ -62,6 +62,27 @@ def test_as_many_connections_as_help(server, most, settled):
     wanted = play(server, most=most)
     assert max(wanted) <= most
     assert wanted.count(settled) / len(wanted) > 0.9
+
+
+@pytest.mark.parametrize(
+    "server, most, settled",
+    [(each_limited, 8, 8), (each_limited, 2, 2), (all_limited, 8, 4), (two_cores, 3, 3), (round_trips, 8, 8)],
+)
+def test_four_are_there_at_once_and_more_if_they_help(server, most, settled):
+    wanted = play(server, most=most, first=4)
+    assert wanted[0] == min(4, most)
+    assert wanted.count(settled) / len(wanted) > 0.9
+    if settled == 8:
+        assert wanted.index(8) * TICK < CONNECT + SETTLE + SOON + 2 * TICK
+
+
+def test_the_first_ones_are_not_measured_before_they_may_all_receive():
+    """Or the little that one brings would be taken for what four do, and any more for growth."""
+    ramp = Ramp(8)
+    assert [ramp.observe(tick * TICK, tick * MIB, receiving=1) for tick in range(9)] == [4] * 9
+    assert ramp._began is None
+    ramp.observe(9 * TICK, 9 * MIB, receiving=4)
+    assert ramp._began == (9 * TICK, 9 * MIB)
 
 
 @pytest.mark.parametrize("server", [each_limited, round_trips])
@@ -111,7 +132,7 @@ def test_a_line_that_becomes_wider_is_used():
 
 @pytest.mark.parametrize("gain, kept", [(1 + SHARE - 0.05, False), (1 + SHARE + 0.05, True)])
 def test_twice_the_connections_bring_a_fifth_more_or_go(gain, kept):
-    ramp = Ramp(2)
+    ramp = Ramp(2, first=1)
     wanted = [ramp.observe(time / 10, time * MIB) for time in range(1, 5)]
     assert wanted == [1, 1, 1, 2]
     after = [ramp.observe(0.4 + time / 10, int((4 + time * gain) * MIB)) for time in range(1, 14)]
@@ -128,7 +149,7 @@ def test_a_last_step_that_is_no_doubling_is_asked_for_its_own_share():
 
 
 def test_nothing_is_decided_before_the_first_byte():
-    ramp = Ramp(8)
+    ramp = Ramp(8, first=1)
     assert [ramp.observe(second, 0) for second in range(30)] == [1] * 30
     assert [ramp.observe(30.0, MIB), ramp.observe(30.25, 2 * MIB)] == [1, 2]
 
@@ -140,7 +161,7 @@ def test_there_is_at_least_one_connection():
 
 @pytest.mark.parametrize("told", [True, False])
 def test_connections_that_are_known_to_receive_are_judged_sooner(told):
-    ramp = Ramp(4)
+    ramp = Ramp(4, first=1)
     reached = {}
     for tick in range(1, 100):
         wanted = ramp.observe(tick * TICK, tick * ramp.wanted * MIB, receiving=ramp.wanted if told else 0)
@@ -150,7 +171,7 @@ def test_connections_that_are_known_to_receive_are_judged_sooner(told):
 
 @pytest.mark.parametrize("pause, seconds", [(0.02, SOONEST), (0.11, SOON)])
 def test_growth_is_believed_sooner_in_a_steady_flow(pause, seconds):
-    ramp = Ramp(2)
+    ramp = Ramp(2, first=1)
     time = 0.0
     while ramp.observe(time, int((1 + time) * MIB)) == 1:
         time += pause
