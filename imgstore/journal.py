@@ -13,7 +13,7 @@ import os
 import threading
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Final, TypeGuard
 
 from imgstore import checksum, records
@@ -64,6 +64,7 @@ class _Header:
     sum: str
     file: int
     boot: str
+    digests: Mapping[str, str] = field(default_factory=dict)  # in a record of its own
 
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -161,6 +162,11 @@ class Journal:
         """The bytes of a part: those that the download was begun with."""
         return self._header.part_size
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What the source said of the whole image's digests when the download began, by name."""
+        return self._header.digests
+
     def __len__(self) -> int:
         """The number of parts, claimed or not."""
         return len(self._claims)
@@ -237,11 +243,18 @@ class Journal:
 
 
 def opened(
-    file: int, identity: Identity, *, part_size: int, data: os.stat_result, boot: str
+    file: int,
+    identity: Identity,
+    *,
+    part_size: int,
+    data: os.stat_result,
+    boot: str,
+    digests: Mapping[str, str] | None = None,
 ) -> tuple[Journal, bool]:
     """Gives the journal in the open file `file`, and whether it goes on with what an earlier one began.
 
-    `data` is what `fstat` tells of the half image; claims of what lies beyond its end are dropped. A journal
+    `data` is what `fstat` tells of the half image; claims of what lies beyond its end are dropped. What is
+    begun anew keeps `digests`, those of the whole image by name, for who goes on with it. A journal
     of another image or another file, one with checksums that cannot be computed here, and what does not begin
     as one, is emptied and begun anew.
 
@@ -268,11 +281,14 @@ def opened(
         sum=next(iter(checksum.known())),
         file=data.st_ino,
         boot=boot,
+        digests=dict(digests or {}),
     )
     os.ftruncate(file, 0)
     # Before the header: else a power loss may leave it in front of the claims of another image.
     os.fsync(file)
-    records.append(file, asdict(header))
+    records.append(file, {name: getattr(header, name) for name in _KINDS})
+    if header.digests:
+        records.append(file, {"digests": header.digests})
     return Journal(file, header, Claims(header)), False
 
 
@@ -346,11 +362,17 @@ def _applied(record: Any, header: _Header, claims: Claims) -> _Header:
         claims.settle(filter(_is_count, numbers))
     elif isinstance(record, dict) and isinstance(boot := record.get("boot"), str):
         return replace(header, boot=boot)
+    elif isinstance(record, dict) and _is_texts(digests := record.get("digests")):
+        return replace(header, digests=digests)
     return header
 
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_texts(value: object) -> TypeGuard[dict[str, str]]:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
 
 
 def _is_pair(value: object) -> TypeGuard[list[int]]:

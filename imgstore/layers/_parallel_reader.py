@@ -18,7 +18,7 @@ from imgstore.errors import (
 )
 from imgstore.layers._parallel_plan import PartPlan, Piece
 from imgstore.layers._whole_digest import whole_digest
-from imgstore.layers.base import lead_of, proof_of
+from imgstore.layers.base import difference, lead_of, proof_of
 from imgstore.model import ByteRange, Call, CancelToken, Version
 from imgstore.ramp import Ramp
 from imgstore.store import Store
@@ -233,13 +233,8 @@ class ParallelReader:
 
     def _difference(self, stream: ByteStream) -> str | None:
         """Says what tells that a stream is of another image than the first one, None where nothing does."""
-        info, first = stream.info, self._info
-        if info.size != first.size:
-            return f"it had {first.size} bytes, and has {info.size}"
-        if any(
-            info.digests[name] != first.digests[name] for name in info.digests.keys() & first.digests.keys()
-        ):
-            return "it has another digest"
+        if (told := difference(self._info, stream.info)) is not None:
+            return told
         proof = proof_of(stream)
         return None if proof is self.proof or proof == self.proof else "it has another manifest"
 

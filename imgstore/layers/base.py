@@ -84,6 +84,18 @@ class StreamReader:
         self.stream.close()
 
 
+def difference(first: ObjectInfo, other: ObjectInfo) -> str | None:
+    """Says what tells that two replies are of different images, None where nothing does.
+
+    Their versions apart, which are sent and judged with each request.
+    """
+    if other.size != first.size:
+        return f"it had {first.size} bytes, and has {other.size}"
+    if any(first.digests.get(name, value) != value for name, value in other.digests.items()):
+        return "it has another digest"
+    return None
+
+
 def proof_of(stream: ByteStream) -> Manifest | None:
     """Gives the manifest that each byte of a stream is held against, by what its raw reader says."""
     proof: Manifest | None = getattr(stream._raw, "proof", None)

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -97,12 +97,12 @@ class PartialFile:
         else:
             self._close()
 
-    def begin(self, identity: Identity, *, unit: int = 1) -> None:
+    def begin(self, identity: Identity, *, unit: int = 1, digests: Mapping[str, str] | None = None) -> None:
         """Goes on with what is there, if it is half of `identity`, or else begins anew.
 
         What is there is held against its claims where it may have changed behind them. A `begin` after
         another one begins anew unless both are of one image. Parts are of 2 MiB, or of more of an image above
-        512 GiB, and multiples of `unit`.
+        512 GiB, and multiples of `unit`. What begins anew keeps `digests`, of the whole image.
 
         Raises: UnsupportedError where no half image can be kept: a file system without locks, or a file of
         that name that is not ours, which is left alone; as `PendingFile`.
@@ -115,7 +115,12 @@ class PartialFile:
             self._open()
             part_size = _part_size(identity.size, unit)
             found, goes_on = journal.opened(
-                self._lock, identity, part_size=part_size, data=os.fstat(self._file), boot=_boot()
+                self._lock,
+                identity,
+                part_size=part_size,
+                data=os.fstat(self._file),
+                boot=_boot(),
+                digests=digests,
             )
             # Before the half image has bytes: without its journal they would be somebody else's.
             sync_folder(self._folder)
@@ -132,6 +137,11 @@ class PartialFile:
     def part_size(self) -> int:
         """The bytes of a part, which is claimed when all of it is written."""
         return self._begun().part_size
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What `begin` was told of the whole image's digests, in whichever process it began anew."""
+        return self._begun().digests
 
     def missing(self) -> list[ByteRange]:
         """Gives what is to be written, in order."""

@@ -7,8 +7,8 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 from imgstore.errors import (
     AuthenticationError,
@@ -23,6 +23,7 @@ from imgstore.errors import (
 )
 from imgstore.hashing import Hasher
 from imgstore.journal import Identity
+from imgstore.layers.base import difference
 from imgstore.model import NO_CALL, ByteRange, Call, ObjectInfo
 from imgstore.publish import PendingFile
 from imgstore.publish.partial import PartialFile
@@ -33,6 +34,7 @@ from imgstore.transfer.progress import Report
 from imgstore.transfer.sparse import SparseStream, open_source
 
 LOG = logging.getLogger(__name__)
+Stream = TypeVar("Stream", bound="ByteStream | SparseStream")
 
 # Bytes below which a copy that is killed begins anew: sent again in less than a second on a good line. It is
 # also what a power loss may cost of a larger one (imgstore.publish.claims).
@@ -168,7 +170,7 @@ def _begins(
     if (info.size or 0) < LEAST or (info.version is None and origin.pin is None):
         return False
     try:
-        half.begin(identity, unit=origin.chunk_size)
+        half.begin(identity, unit=origin.chunk_size, digests=info.digests)
     except UnsupportedError as exc:
         say(f"{exc}; should this copy be broken off, it begins anew")
         return False
@@ -183,10 +185,10 @@ class _Download:
     ) -> None:
         self._origin = origin
         self._half = half
-        self._info = info
+        self._info = info if origin.pin else _as_begun(info, half)
         self._report = report
         self._whole = ByteRange(0, info.size)
-        self._described = _Whole(info, self._whole)
+        self._described = _Whole(self._info, self._whole)
         self._digest = digest
         self._found: dict[str, str] | None = None
 
@@ -214,7 +216,8 @@ class _Download:
 
         def opened(wanted: ByteRange, call: Call) -> ByteStream:
             version = self._info.version
-            return origin.store.get(origin.key, wanted.start, wanted.size, version=version, call=call)
+            stream = origin.store.get(origin.key, wanted.start, wanted.size, version=version, call=call)
+            return self._same(stream)
 
         def write(data: memoryview, offset: int) -> None:
             self._half.write_at(data, offset)
@@ -237,8 +240,19 @@ class _Download:
             pour(stream, sink, self._report, hasher)
             return
         stream.close()
-        with self._origin.open(wanted, self._info.size, self._info.version) as another:
+        another = self._origin.open(wanted, self._info.size, self._info.version)
+        with self._same(another):
             pour(another, sink, self._report, hasher)
+
+    def _same(self, stream: Stream) -> Stream:
+        """Gives `stream`, if it is of the image that was begun with. Raises: VersionChangedError."""
+        told = (
+            None if self._origin.pin else difference(self._info, stream.info)
+        )  # a manifest proves each byte
+        if told is not None:
+            stream.close()
+            raise _changed(told)
+        return stream
 
     def _digests(self) -> dict[str, str]:
         """Reads the file: what another process has written was hashed by nobody who could tell."""
@@ -257,6 +271,21 @@ class _Download:
             buffer = hasher.buffer()
             count = self._half.readinto(buffer[: stop - hasher.size], hasher.size)
             hasher.filled(count)
+
+
+def _as_begun(info: ObjectInfo, half: PartialFile) -> ObjectInfo:
+    """Gives what the source says now, with the digests that it told when the half image was begun.
+
+    A reply to the middle of an image may leave them out. Raises: VersionChangedError for another digest.
+    """
+    begun = replace(info, digests=half.digests)
+    if (told := difference(begun, info)) is not None:
+        raise _changed(told)
+    return replace(info, digests={**half.digests, **info.digests})
+
+
+def _changed(told: str) -> VersionChangedError:
+    return VersionChangedError(f"the image was replaced while it was copied: {told}")
 
 
 @dataclass(frozen=True, slots=True)

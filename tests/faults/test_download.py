@@ -237,6 +237,34 @@ def test_p14_a_digest_that_the_source_names_counts_after_a_resume_too(target):
         assert names(target) == []
 
 
+@pytest.mark.parametrize(
+    "later, error", [({}, DigestMismatchError), ({"sha256": "11" * 32}, VersionChangedError)]
+)
+def test_p14_one_that_only_the_first_process_was_told_counts_too(target, later, error):
+    """A reply to the middle of an image may leave its digest out."""
+    wrong = {"sha256": hashlib.sha256(OTHER).hexdigest()}
+    break_off(target, 5 * PART, digests=wrong)
+    with pytest.raises(error):
+        fetch(Source(IMAGE, digests=later), target)
+    assert names(target) == []
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+def test_p14_each_stretch_is_of_the_image_that_was_begun_with(target, monkeypatch, connections):
+    """One version and two sizes: a plain copy that resumed would tell."""
+
+    class Growing(Source):
+        def _open(self, key, start, stop, version, call):
+            if len(self.asked) > 0:
+                self.data = IMAGE + b"more"
+            return super()._open(key, start, stop, version, call)
+
+    leave_a_gap(target, monkeypatch)
+    with pytest.raises(VersionChangedError, match=r"it had .* bytes, and has"):
+        fetch(Growing(IMAGE), target, connections=connections)
+    assert names(target) == []
+
+
 def test_i4_two_at_once_are_one_and_a_refusal(target):
     refused = []
 

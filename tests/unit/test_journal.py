@@ -301,6 +301,19 @@ def test_e14_what_the_first_version_wrote_is_read(tmp_path):
     assert list(claims.missing()) == [range(2, 10)]
 
 
+def test_digests_are_kept_for_who_goes_on(place):
+    told = {"sha256": "ab" * 32}
+    for options, kept in ((told, told), ({}, told), ({"sha256": "other"}, told)):
+        with open(place.paths[1], "r+b") as file:
+            data = os.stat(place.paths[0])
+            found, _ = opened(file.fileno(), IDENTITY, part_size=PART, data=data, boot="b1", digests=options)
+            assert found.digests == kept
+    with open(place.paths[1], "r+b") as file:
+        other = replace(IDENTITY, version='"v2"')
+        found, _ = opened(file.fileno(), other, part_size=PART, data=data, boot="b1")
+        assert found.digests == {}
+
+
 def test_a_journal_with_checksums_that_cannot_be_computed_here_is_begun_anew(place, monkeypatch):
     whole = place.begun()
     monkeypatch.setattr(checksum, "known", lambda: {"crc32": checksum.Crc32})
