@@ -53,17 +53,18 @@ def lock_journal(folder: int, name: str, path: str, *, create: bool) -> int | No
     With `create` it is made. The lock ends with the last descriptor, also that of a child that was forked.
 
     Raises: LockedError where another process has it, UnsafeLocationError for one that others can write to or
-    that is no file of this user, UnsupportedError where the file system has no locks, OSError.
+    that is no file of this user, UnsupportedError where the file system has no locks or keeps no file to one
+    user, OSError.
     """
     while True:
         try:
-            file = os.open(name, _OWN | (os.O_CREAT if create else 0), 0o600, dir_fd=folder)
+            file, is_new = _opened(folder, name, create=create)
         except FileNotFoundError:
             if create:
                 raise
             return None
         try:
-            _check_own(os.fstat(file), path, name)
+            _check_kept_to_one(file, path, name, is_new=is_new)
             if _is_locked(file, name, folder, path):
                 return file
         except UnsupportedError:
@@ -106,6 +107,25 @@ def remove_beside(folder: int, part: str, name: str) -> None:
         sync_folder(folder)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
+
+
+def _opened(folder: int, name: str, *, create: bool) -> tuple[int, bool]:
+    """Opens a file; tells whether it was made. Raises: OSError."""
+    making = _OWN | os.O_CREAT if create else _OWN
+    if create:
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, making | os.O_EXCL, 0o600, dir_fd=folder), True
+    return os.open(name, making, 0o600, dir_fd=folder), False
+
+
+def _check_kept_to_one(file: int, path: str, name: str, *, is_new: bool) -> None:
+    """As `_check_own`. Raises: UnsupportedError for a new one: the file system can make no other."""
+    try:
+        _check_own(os.fstat(file), path, name)
+    except UnsafeLocationError as exc:
+        if is_new:
+            raise UnsupportedError(f"the file system of {path} keeps no file to one user") from exc
+        raise
 
 
 def _check_own(found: os.stat_result, path: str, name: str) -> None:

@@ -259,18 +259,31 @@ class PartialFile:
         self._lock = _CLOSED if found is None else found
 
     def _open(self) -> None:
-        """Opens the half image and the journal. Of no journal, a half image with bytes is somebody else's."""
-        fresh = self._lock == _CLOSED
-        if fresh:
-            self._take_lock(create=True)
-            self._is_begun = True
-        if fresh and _has_bytes(self._part, self._folder):
-            self._is_begun = False
-            os.unlink(self._journal_name, dir_fd=self._folder)
-            self._let_go("_lock")
-            raise UnsupportedError(f"{self._part} is there already, and no journal says what it is")
+        """Opens the half image and the journal."""
+        if self._lock == _CLOSED:
+            self._take_lock(create=False)  # another copy may have been begun and ended since the first look
+        if self._lock == _CLOSED:
+            self._begin_journal()
         if self._file == _CLOSED:
             self._file = open_part(self._folder, self._part, self.path)
+
+    def _begin_journal(self) -> None:
+        """Makes the journal. Without one, a half image with bytes is somebody else's."""
+        self._check_part_is_free()  # or a kill would leave a journal beside it that calls it ours
+        self._take_lock(create=True)
+        self._is_begun = not os.fstat(self._lock).st_size
+        if self._is_begun:
+            try:
+                self._check_part_is_free()
+            except UnsupportedError:
+                self._is_begun = False
+                os.unlink(self._journal_name, dir_fd=self._folder)
+                self._let_go("_lock")
+                raise
+
+    def _check_part_is_free(self) -> None:
+        if _has_bytes(self._part, self._folder):
+            raise UnsupportedError(f"{self._part} is there already, and no journal says what it is")
 
     def _tidy(self, target: os.stat_result) -> None:
         """Removes what a kill between the name and the end has left."""

@@ -219,6 +219,56 @@ def test_e8_without_its_journal_a_half_image_is_somebody_elses(target):
     assert names(target) == ["disk.img.part"]
 
 
+def test_e8_nor_does_a_kill_that_comes_as_it_is_looked_at_make_it_ours(target, monkeypatch):
+    part = target.with_name("disk.img.part")
+    part.write_bytes(b"precious")
+
+    def kill(*_):
+        raise SystemExit
+
+    half = PartialFile(target)
+    half.__enter__()
+    with monkeypatch.context() as patch:
+        patch.setattr(partial, "_has_bytes", kill)
+        with pytest.raises(SystemExit):
+            half.begin(IDENTITY)
+    half._is_begun = False  # nothing is tidied behind a kill
+    half._close()
+    assert list(leftovers(target.parent)) == []
+    with PartialFile(target) as half, pytest.raises(UnsupportedError):
+        half.begin(IDENTITY)
+    assert part.read_bytes() == b"precious"
+
+
+def test_i4_what_another_copy_began_and_left_meanwhile_is_gone_on_with(target):
+    half = PartialFile(target)
+    with ending(half):
+        assert half.__enter__().earlier is None
+        leave(target, 0, 1)
+        half.begin(IDENTITY)
+        assert half.held == 2 * PART
+        half.keep()
+    assert held(target) == [0, 1]
+
+
+@pytest.mark.parametrize("uid, mode", [(65534, 0o600), (None, 0o777)], ids=["owner", "mode"])
+def test_where_no_file_is_kept_to_one_user_nothing_can_be_kept(target, monkeypatch, uid, mode):
+    """FAT gives all files one owner and mode; NFS gives those of root to nobody."""
+    real = os.fstat
+
+    def fstat(file):
+        found = list(real(file))
+        found[stat.ST_MODE] = stat.S_IFMT(found[stat.ST_MODE]) | mode
+        found[stat.ST_UID] = found[stat.ST_UID] if uid is None else uid
+        return os.stat_result(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(beside.os, "fstat", fstat)
+        with PartialFile(target) as half, pytest.raises(UnsupportedError, match="keeps no file to one user"):
+            half.begin(IDENTITY)
+    assert names(target) == []
+
+
 def test_c12_e9_after_another_boot_every_claim_is_proven(target, monkeypatch):
     leave(target, 0, 1, 2)
     with open(f"{target}.part", "r+b") as file:
