@@ -111,9 +111,10 @@ def abandon(store: Store, note: Note) -> None:
 class ResumableUpload:
     """An upload in parts that the note goes on with, or begins.
 
-    Parts that the store holds are not sent again. Where digests are wanted the source is read from its start,
-    and what is held counts only if it is, by its CRC-32, what was sent: so they prove no less than those of
-    an upload in one go. Memory: that of `Flight`, and of `Hasher` where digests are computed.
+    Parts that the store holds, and gave an earlier process a receipt for, are not sent again. Where digests
+    are wanted the source is read from its start, and what is held counts only if it is, by its CRC-32, what
+    was sent: so they prove no less than those of an upload in one go. Memory: that of `Flight`, and of
+    `Hasher` where digests are computed.
     """
 
     def __init__(
@@ -195,7 +196,7 @@ class ResumableUpload:
                     abandon(self._store, self._note)
                 return None
             held = [each.part for each in self._note.sent.values()]
-        self._held = {part.number: part for part in held if self._fits(part, begun.part_size)}
+        self._held = {part.number: part for part in held if self._counts(part, begun.part_size)}
         self._tell(f"the upload goes on: {self._stored()} of {self._image.size} bytes are stored")
         return begun
 
@@ -267,8 +268,7 @@ class ResumableUpload:
                     flight.send(number, offset, data)
 
     def _is_held(self, number: int, data: memoryview) -> bool:
-        part, sent = self._held.get(number), self._note.sent.get(number)
-        return sent is not None and sent.part == part and sent.crc == zlib.crc32(data)
+        return number in self._held and self._note.sent[number].crc == zlib.crc32(data)
 
     def _put(self, token: str, number: int, offset: int, data: memoryview) -> Part:
         part = self._uploader.put_part(token, number, offset, data, call=self._call)
@@ -282,9 +282,15 @@ class ResumableUpload:
     def _parts(self) -> list[Part]:
         return [self._held[number] for number in sorted(self._held)]
 
-    def _fits(self, part: Part, size: int) -> bool:
+    def _counts(self, part: Part, size: int) -> bool:
+        """Whether a part that the store holds is one that it was sent.
+
+        Without a receipt it may be one that was damaged on its way, of which the process was to hear.
+        """
         left = self._image.size - part.number * size
-        return part.offset == part.number * size and part.size == min(size, left)
+        sent = self._note.sent.get(part.number)
+        is_whole = part.offset == part.number * size and part.size == min(size, left)
+        return is_whole and sent is not None and sent.part == part
 
     def _stored(self) -> int:
         return sum(part.size for part in self._held.values())

@@ -226,6 +226,18 @@ def test_d14_what_the_store_holds_counts_where_it_fits_and_is_proven(s3, imgstor
     assert (s3.image(), s3.left(), s3.notes()) == (s3.data, [], [])
 
 
+def test_c13_a_part_that_was_stored_wrong_is_not_gone_on_with(s3, imgstore):
+    """Its sender was told so, and ended before the part was sent again."""
+    without_retries(s3)
+    s3.server.checks = False
+    s3.server.script("UploadPart", None, Fault(flip=True))
+    ran = imgstore("cp", s3.file, "to:disk.img")
+    assert ran.status == 6
+    assert "stored other bytes than were sent" in ran.err
+    assert imgstore("cp", s3.file, "to:disk.img").status == 0
+    assert (s3.image(), s3.left(), s3.notes()) == (s3.data, [], [])
+
+
 def test_d15_i10_of_two_at_once_the_second_is_told_and_reap_leaves_the_first(files, imgstore):
     with files.start(5, "cp", files.file, "to:disk.img", number=signal.SIGSTOP) as process:
         try:
@@ -334,7 +346,7 @@ def test_from_a_store_or_a_url_it_goes_on_too(s3, imgstore, source):
             (s3.folder / "from").mkdir()
             os.rename(s3.file, s3.folder / "from/disk.img")
         place = "from:disk.img" if source == "store" else url
-        assert s3.killed_at(6, "cp", place, "to:disk.img")
+        assert s3.killed_at(5, "cp", place, "to:disk.img")
         held = len(s3.server.uploads[next(iter(s3.server.uploads))].parts) * s3.part
         ran = imgstore("cp", place, "to:disk.img", "--progress", "none")
         assert ran.status == 0

@@ -7,6 +7,7 @@ import io
 import os
 import random
 import threading
+import zlib
 from contextlib import closing
 
 import pytest
@@ -37,7 +38,7 @@ from imgstore.stack import LayerSettings, build
 from imgstore.store import UploadLimits
 from imgstore.transfer import parts as cutting
 from imgstore.transfer import resumable
-from imgstore.transfer.notes import Notes
+from imgstore.transfer.notes import Notes, Sent
 from imgstore.transfer.parts import PART, Flight, part_size
 from imgstore.transfer.progress import Report
 from imgstore.transfer.resumable import Image, ResumableUpload, abandon, can_resume
@@ -186,18 +187,28 @@ def test_ended_at_any_step_it_goes_on(tmp_path, error, digest):
     assert number == 2 * (COUNT + 2) + 1
 
 
-def test_ended_again_and_again_each_run_makes_progress(rig):
-    kills = 0
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_ended_again_and_again_each_run_makes_progress(rig, moment):
+    """Of a part that was stored as its process ended there is no receipt: that one is sent twice."""
+    kills, puts = 0, []
+
+    def second_part(step):
+        puts.extend([step] * (step == f"{moment} put_part"))
+        if len(puts) == 2:
+            raise KilledError
+
+    rig.fault = second_part
     while True:
-        rig.fails("after put_part", KilledError())
+        puts.clear()
         try:
             rig.run()
         except KilledError:
             kills += 1
         else:
             break
-        assert kills <= COUNT
-    assert rig.sent == list(range(COUNT)), "what was stored is never sent again"
+        assert kills < COUNT
+    assert set(rig.sent) == set(range(COUNT))
+    assert len(rig.sent) == COUNT + (kills if moment == "after" else 0)
     assert rig.is_clean()
 
 
@@ -217,13 +228,29 @@ def test_only_the_gaps_are_sent(rig):
     with pytest.raises(KilledError):
         rig.run()
     (upload,) = rig.real.uploads()
-    rig.real.put_part(upload.token, 4, 4 * SIZE, memoryview(IMAGE)[4 * SIZE : 5 * SIZE])
+    part = rig.real.put_part(upload.token, 4, 4 * SIZE, memoryview(IMAGE)[4 * SIZE : 5 * SIZE])
+    with rig.notes.opened("to", "from") as note:
+        note.add(Sent(part, zlib.crc32(IMAGE[4 * SIZE : 5 * SIZE])))
     rig.real.put_part(upload.token, 5, 5 * SIZE, memoryview(IMAGE)[5 * SIZE : 5 * SIZE + 3])  # of another run
     held = {part.number for part in rig.real.parts(upload.token)}
     rig.mends()
     rig.sent.clear()
     rig.run()
     assert rig.sent == [number for number in range(COUNT) if number not in held - {5}]
+    assert rig.is_clean()
+
+
+def test_what_the_store_holds_without_a_receipt_is_sent_again(rig):
+    """It may have come damaged: who sent it was told so, and was to send it again."""
+    rig.fails("before complete", KilledError())
+    with pytest.raises(KilledError):
+        rig.run()
+    rig.mends()
+    (upload,) = rig.real.uploads()
+    rig.real.put_part(upload.token, 2, 2 * SIZE, memoryview(bytes(SIZE)))
+    rig.sent.clear()
+    rig.run()
+    assert rig.sent == [2]
     assert rig.is_clean()
 
 
