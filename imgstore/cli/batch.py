@@ -157,6 +157,8 @@ def _one(job: Job, copy: Copy, batch: Batch) -> None:
 def _make_folder(path: str) -> None:
     try:
         os.makedirs(path or ".", exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:  # the image itself does not exist
+        raise ConfigError(f"cannot create the folder {path}: there is a file in its way") from exc
     except OSError as exc:
         raise file_error(exc, f"cannot create the folder {path}") from exc
 

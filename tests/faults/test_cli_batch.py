@@ -101,7 +101,7 @@ class TestFailures:
         told = {each["source"]: each for each in ran.told["not_copied"]}
         assert told["nothing.raw"]["type"] == "NotFoundError"
         assert set(told) == {"nothing.raw", "images/debian/12.raw"}
-        assert ran.status == max(each["status"] for each in told.values()) == 10
+        assert ran.status == max(each["status"] for each in told.values()) == 3
         assert (ran.told["bytes"], ran.told["images"]) == (N, 3)
         assert ran.err.splitlines()[-1] == "imgstore: 2 of 3 images not copied"
 
@@ -127,6 +127,16 @@ class TestFailures:
         ran = imgstore("cp", "-r", "--skip-existing", "images", "one:", "--json")
         assert (ran.status, ran.told["bytes"], ran.told["images"]) == (0, 1000, 3)
         assert ran.err.splitlines() == ["imgstore: 2 images left out: there already"]
+
+    def test_what_a_file_is_in_the_way_of_is_not_there_already(self, imgstore, folder):
+        (folder / "out").mkdir()
+        (folder / "out" / "debian").write_bytes(b"in the way")
+        ran = imgstore("cp", "-r", "--skip-existing", "images", "out")
+        assert ran.status == 2
+        assert ran.err.splitlines() == [
+            "imgstore: not copied: cannot create the folder out/debian: there is a file in its way",
+            "imgstore: 1 of 2 images not copied",
+        ]
 
     def test_interrupt_ends_all(self, folder, server):
         server.script(PATH, [Stall(at=N // 2)])
