@@ -159,4 +159,8 @@ def _is_locked(file: int, name: str, folder: int, path: str) -> bool:
         named = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
+    except OSError:
+        if not os.fstat(file).st_size:  # just made, or made for nothing
+            os.unlink(name, dir_fd=folder)
+        raise
     return os.path.samestat(os.fstat(file), named)
