@@ -9,7 +9,13 @@ from errno import EAGAIN
 from typing import Final, Protocol
 
 from imgstore.buffer import paged
-from imgstore.errors import OperationCancelledError, PermanentError, StorageIOError, TruncatedError
+from imgstore.errors import (
+    OperationCancelledError,
+    PermanentError,
+    RetriesExhaustedError,
+    StorageIOError,
+    TruncatedError,
+)
 from imgstore.layers.base import lead_of
 from imgstore.model import ByteRange, Call, CancelToken, Event
 from imgstore.ramp import Ramp
@@ -33,7 +39,8 @@ class Abreast:
     """Fetches `missing` over as many connections as help, at most `most`.
 
     The first error ends all of it within a second; those of the other threads are its notes. Where the store
-    turns out to ignore ranges, one connection goes on alone. Memory: 2 MiB a connection. Threads: one for
+    turns out to ignore ranges, one connection goes on alone; where it serves no more of them at a time, those
+    that it serves go on, unless there are none. Memory: 2 MiB a connection. Threads: one for
     each connection, ended when `run` ends, however that is.
     """
 
@@ -134,6 +141,9 @@ class Abreast:
                 while (stretch := self._next()) is not None:
                     try:
                         self._fetch(stretch, buffer)
+                    except RetriesExhaustedError:
+                        if not self._leave_it_to_others():
+                            raise
                     finally:
                         with self._changed:
                             self._plan.ended(stretch)
@@ -207,6 +217,13 @@ class Abreast:
         with self._changed:
             self._most = 1
             return self._plan.active[0] is not stretch
+
+    def _leave_it_to_others(self) -> bool:
+        """Has one connection less, since there may be no more at a time; tells whether there are others."""
+        with self._changed:
+            others = len(self._plan.active) - 1
+            self._most = max(1, min(self._most, others))
+            return others > 0 and not self._over
 
     def _fail(self, exc: Exception) -> None:
         with self._changed:

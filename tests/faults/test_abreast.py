@@ -13,7 +13,13 @@ import time
 
 import pytest
 
-from imgstore.errors import ConnectionLostError, PermanentError, StorageIOError, VersionChangedError
+from imgstore.errors import (
+    ConnectionLostError,
+    PermanentError,
+    RetriesExhaustedError,
+    StorageIOError,
+    VersionChangedError,
+)
 from imgstore.testing.server import NoRanges, ScriptedServer, Throttle
 from imgstore.transfer import abreast, plan
 from tests.faults.cli import PATH, run_here
@@ -100,6 +106,45 @@ def test_what_several_have_left_is_gone_on_with_by_several(target):
     assert target.read_bytes() == IMAGE
     assert report.held >= 3 * PART
     assert source.served == N - report.held
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_store_that_serves_only_so_many_at_a_time_has_no_more(target, places):
+    """A web server's limit of connections for each client, say: those that it serves go on."""
+
+    class Crowded(Source):
+        taken = 0
+        lock = threading.Lock()
+
+        def _open(self, key, start, stop, version, call):
+            opened = super()._open(key, start, stop, version, call)
+            with self.lock:
+                if start and self.taken >= places:
+                    raise RetriesExhaustedError("8 tries in a row: the server cannot serve now (status 503)")
+                self.taken += 1
+            opened.raw.close = self.leave
+            return opened
+
+        def leave(self):
+            with self.lock:
+                self.taken -= 1
+
+    source = Crowded(IMAGE)
+    fetch(source, target, connections=MOST)
+    assert target.read_bytes() == IMAGE
+    assert source.served == N
+
+
+def test_where_no_connection_goes_on_that_is_the_error(target):
+    class Gone(Gathering):
+        def during(self, start):
+            if self.served > N // 2:
+                raise RetriesExhaustedError("8 tries in a row")
+
+    source = Gone(IMAGE)
+    with pytest.raises(RetriesExhaustedError):
+        fetch(source, target, connections=MOST)
+    assert len(source.asked) < 4 * MOST
 
 
 def test_b4_of_another_version_ends_all_and_leaves_nothing(target):
