@@ -99,12 +99,25 @@ def open_part(folder: int, name: str, path: str) -> int:
     return file
 
 
+def has_bytes(folder: int, name: str) -> bool:
+    """Tells whether `name` is there, and anything but an empty file. Raises: OSError."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or found.st_size > 0
+
+
 def remove_beside(folder: int, part: str, name: str) -> None:
     """Removes a half image and then its journal `name`, which is locked. Raises: OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(part, dir_fd=folder)
-        # Or else a power loss may leave it without its journal, and then it is nobody's.
-        sync_folder(folder)
+        try:
+            # Or else a power loss may leave it without its journal, and then it is nobody's.
+            sync_folder(folder)
+        except OSError:
+            os.unlink(name, dir_fd=folder)
+            raise
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
 

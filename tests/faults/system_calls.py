@@ -15,7 +15,8 @@ from typing import Any
 # What asks for no file, or is used to end a process that has been watched long enough.
 _OTHERS = {
     "_exit", "abort", "cpu_count", "fork", "fspath", "getegid", "geteuid", "getgid", "getpid", "getuid",
-    "kill", "register_at_fork", "strerror", "urandom", "waitpid", "waitstatus_to_exitcode",
+    "kill", "register_at_fork", "sched_getaffinity", "strerror", "urandom", "waitpid",
+    "waitstatus_to_exitcode",
 }  # fmt: skip
 
 Watch = Callable[[str, Callable[[], Any], tuple[Any, ...], dict[str, Any]], Any]

@@ -116,6 +116,9 @@ def test_the_nth_call_fails(folder, name, good):
             held = way.judge(root, returned=error is None)
             way.sweep(way, root)
             left = set(tree(root)) - {*before, *kept, *(clean if held == way.new else ())}
+            half = {f"a/{way.key}.part", f"a/{way.key}.part.journal"}
+            if name.startswith("download") and half <= left:
+                left -= half  # for the next run to go on with: of one alone it could make nothing
             assert not left or failing.hit in REMOVING, f"{what}; left: {left}"
             way.rerun(root)
             way.sweep(way, root)
