@@ -136,10 +136,13 @@ class ResumeLayer(Layer):
                 pause = budget.spend(exc)
                 if isinstance(pause, str):
                     error = exhausted(exc, pause)
-                    error.key, error.attempts, error.request_id = key, tries, exc.request_id
-                    raise error from exc
+                    error.attempts, error.request_id = tries, exc.request_id
+                    raise _placed(error, key, exc) from exc
                 self.warn(operation, key, 0, tries, exc)
-                self._pause_after(exc, pause, call)
+                try:
+                    self.pause(pause, call)
+                except ImgstoreError as error:
+                    raise _placed(error, key, exc) from exc
             else:
                 budget.succeed()
                 return result
@@ -155,12 +158,6 @@ class ResumeLayer(Layer):
             raise DeadlineExceededError("the deadline leaves no time for another try")
         self.clock.sleep(seconds if remaining is None else min(seconds, remaining), call.cancel)
         call.check(self.clock)
-
-    def _pause_after(self, cause: ImgstoreError, pause: Pause, call: Call) -> None:
-        try:
-            self.pause(pause, call)
-        except ImgstoreError as exc:
-            raise exc from cause
 
     def emit(self, call: Call, event: Event) -> None:
         """Tells the observers, if there are any."""
@@ -186,6 +183,12 @@ class ResumeLayer(Layer):
             cause,
             cause.request_id,
         )
+
+
+def _placed(error: ImgstoreError, key: str, cause: TransientError) -> ImgstoreError:
+    """Gives `error`, which ends the tries, with the place of its `cause`: who has a token knows no key."""
+    error.key, error.store = key or cause.key or "", cause.store
+    return error
 
 
 class _Spliced:

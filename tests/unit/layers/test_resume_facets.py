@@ -125,6 +125,16 @@ def test_each_operation_gives_up_and_names_the_key(facet, operation, args, optio
     assert raised.value.__cause__ is LOST
 
 
+@pytest.mark.parametrize("settings", [{"resume_attempts": 2}, {"deadline": 0.25}])
+def test_what_ends_the_tries_with_a_token_names_the_image_as_the_driver_did(settings):
+    inside = Facet(ConnectionLostError("lost", key="disk.img", store="cold"))
+    store, _ = resuming(settings=settings, uploader=inside)
+    with pytest.raises((RetriesExhaustedError, DeadlineExceededError)) as raised:
+        store.uploader.parts("token")
+    assert (raised.value.key, raised.value.store) == ("disk.img", "cold")
+    assert raised.value.__cause__ is not None
+
+
 @each_operation
 def test_a_permanent_error_of_an_operation_is_final(facet, operation, args, options, key):
     denied = PermissionDeniedError("no")
