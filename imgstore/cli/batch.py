@@ -129,7 +129,7 @@ def tell(outcome: Outcome, count: int, terminal: Terminal) -> None:
         terminal.say(f"{len(outcome.failed)} of {show_count(count, 'image')} not copied")
     if left := count - outcome.copied - outcome.skipped - len(outcome.failed):
         said = f"{left} of {show_count(count, 'image')} not copied yet"
-        terminal.say(f"{said}; with --skip-existing the same command takes these")
+        terminal.say(f"{said}; with --skip-existing the same command takes the rest")
 
 
 def expected(todo: Iterable[Job]) -> int | None:

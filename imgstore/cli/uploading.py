@@ -49,6 +49,11 @@ class Upload:
         where = driver.location if isinstance(driver, Checkable) else ""
         return f"{type(driver).__name__}\n{driver.endpoint}\n{where}\n{self.store.store_id}\n{self.key}"
 
+    @property
+    def shown(self) -> str:
+        """What messages call the target, one in a configured store."""
+        return f"{self.store.store_id}:{self.key}"
+
     def note(self) -> Note:
         """Gives the note of it. Raises: LockedError; as `Notes.opened`."""
         from imgstore.transfer.notes import Notes
@@ -149,7 +154,7 @@ def _in_parts(
         report=report,
         overwrite=given["force"],
         abreast=given.get("parallel") or ABREAST,
-        tell=terminal.say,
+        tell=lambda text: terminal.say(f"{upload.shown}: {text}" if given["recursive"] else text),
     )
     try:
         # What a manifest is made of is read from the store: it is to be what was sent.

@@ -159,7 +159,7 @@ class TestFailures:
         assert ran.err.splitlines()[-4:] == [
             "imgstore: not copied: there is no file nothing.raw",
             "imgstore: 1 of 5 images not copied",
-            "imgstore: 2 of 5 images not copied yet; with --skip-existing the same command takes these",
+            "imgstore: 2 of 5 images not copied yet; with --skip-existing the same command takes the rest",
             "imgstore: interrupted",
         ]
 

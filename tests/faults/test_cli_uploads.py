@@ -93,6 +93,20 @@ def test_d8_interrupted_it_says_how_it_goes_on(s3, imgstore):
     assert s3.sent() <= COUNT + 1
 
 
+def test_of_many_images_it_says_which_goes_on(files, imgstore):
+    with files.start(5, "cp", "-r", files.file, "to:", number=signal.SIGINT) as process:
+        *_, kept, rest, said = ended(process).err.splitlines()
+    assert kept.startswith("imgstore: to:disk.img: ")
+    assert (
+        rest == "imgstore: 1 of 1 image not copied yet; with --skip-existing the same command takes the rest"
+    )
+    assert said == "imgstore: interrupted"
+    assert imgstore("cp", "-r", files.file, "to:").err.startswith(
+        "imgstore: to:disk.img: the upload goes on: "
+    )
+    assert (files.image(), files.left(), files.notes()) == (files.data, [], [])
+
+
 def test_d8_interrupted_in_a_silence_it_ends_within_two_seconds(s3, imgstore):
     begun = threading.Event()
     s3.server.script("UploadPart", None, Fault(stall=True))
