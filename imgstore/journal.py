@@ -24,6 +24,7 @@ from imgstore.model import ByteRange
 FORMAT: Final = 1
 # The longest record is the header, with a version that drivers keep below 4 KiB.
 _LINE_LIMIT: Final = 16 << 10
+_SETTLED: Final = 1000  # numbers in one line, of seven digits at most
 _PARTS_LIMIT: Final = 1 << 22  # 16 TiB in parts of 4 MiB; 20 MiB of memory
 
 
@@ -208,9 +209,12 @@ class Journal:
 
         The claims are durable when this returns. Raises: as `claim`; they are still to be proven then.
         """
+        settled = [*numbers]
         with self._lock:
-            records.append(self._file, {"settled": [*numbers]})
-            self._claims.settle(numbers)
+            for at in range(0, len(settled), _SETTLED):
+                some = settled[at : at + _SETTLED]
+                records.append(self._file, {"settled": some}, durable=at + _SETTLED >= len(settled))
+            self._claims.settle(settled)
 
     def drop(self, numbers: range) -> None:
         """Takes claims back, durably. Raises: as `claim`; they stand then."""

@@ -301,6 +301,18 @@ def test_e14_what_the_first_version_wrote_is_read(tmp_path):
     assert list(claims.missing()) == [range(2, 10)]
 
 
+def test_however_many_are_settled_at_once_they_stay_so(place):
+    """A slow disk, and an image of holes."""
+    count = 5000
+    with open(place.paths[1], "r+b") as file:
+        identity = replace(IDENTITY, size=count)
+        data = os.stat_result([*os.stat(place.paths[0])[:6], count, 0, 0, 0])
+        found, _ = opened(file.fileno(), identity, part_size=1, data=data, boot="b1")
+        found.claim_zeros(range(count))
+        found.settle(range(count))
+        assert list(journal.read(file.fileno())[1].unsettled()) == []
+
+
 def test_digests_are_kept_for_who_goes_on(place):
     told = {"sha256": "ab" * 32}
     for options, kept in ((told, told), ({}, told), ({"sha256": "other"}, told)):
