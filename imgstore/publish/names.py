@@ -101,6 +101,14 @@ def stem(name: str) -> str:
     return name
 
 
+def has_name(found: os.stat_result, name: str, folder: int) -> bool:
+    """Tells whether `name` in `folder` is that of the file, as far as can be told."""
+    try:
+        return os.path.samestat(found, os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except OSError:
+        return False
+
+
 def link_or_rename(old: str, new: str, folder: int, source: int | None = None) -> None:
     """Gives a file a name that must be free: by a link, or where there are none by an exclusive rename.
 

@@ -9,7 +9,6 @@ outlives a power loss. The end is that of a pending file: synced, named in one s
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -26,10 +25,11 @@ from imgstore.errors import (
 )
 from imgstore.journal import Identity, Journal
 from imgstore.model import ByteRange
-from imgstore.publish.beside import lock_journal, names_beside, open_part, remove_beside
+from imgstore.publish.beside import has_bytes, lock_journal, names_beside, open_part, remove_beside
 from imgstore.publish.claims import Claims, checksum_of
 from imgstore.publish.failures import typed
-from imgstore.publish.names import link_or_rename
+from imgstore.publish.holes import data_in
+from imgstore.publish.names import has_name, link_or_rename
 from imgstore.publish.pending import default_mode, sync_folder, sync_published
 from imgstore.publish.target import open_folder, standing, taken, write_all
 
@@ -51,13 +51,24 @@ class PartialFile:
     Memory: that of `Journal`. Threads: one, between `begin` and the end.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False, resume: bool = True) -> None:
-        """Without `resume` what is there is not looked at, and goes when something else begins."""
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        resume: bool = True,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Without `resume` what is there is not looked at, and goes when something else begins.
+
+        `check` is called for each part that is read back: what it raises ends that, and changes nothing.
+        """
         self.path = os.fspath(path)
         self.overwrite = overwrite
         self.published = False
         self.earlier: Identity | None = None
         self._resume = resume
+        self._check = check
         self._name = os.path.basename(self.path)
         self._part, self._journal_name = names_beside(self._name)
         self._mode: int | None = None
@@ -170,7 +181,7 @@ class PartialFile:
         """
         with self._typed("write"):
             if self._may_have_bytes:
-                for start, stop in _data_in(self._file, offset, offset + count):
+                for start, stop in data_in(self._file, offset, offset + count):
                     self._write_zeros(start, stop)
             self._writer().zeroed(offset, offset + count)
 
@@ -178,7 +189,7 @@ class PartialFile:
         """Gives where each stretch ends and whether it is a hole. Raises: StorageIOError."""
         at, size = 0, self._begun().size
         with self._typed("read"):
-            for start, stop in _data_in(self._file, 0, size):
+            for start, stop in data_in(self._file, 0, size):
                 if start > at:
                     yield start, True
                 yield stop, False
@@ -252,7 +263,11 @@ class PartialFile:
         return self._claims
 
     def _checksums(self, found: Journal) -> Callable[[ByteRange], int]:
-        return lambda part: checksum_of(self._file, part, found.checksum())
+        def checksum(part: ByteRange) -> int:
+            self._check()
+            return checksum_of(self._file, part, found.checksum())
+
+        return checksum
 
     def _take_lock(self, *, create: bool) -> None:
         found = lock_journal(self._folder, self._journal_name, self.path, create=create)
@@ -282,7 +297,7 @@ class PartialFile:
                 raise
 
     def _check_part_is_free(self) -> None:
-        if _has_bytes(self._part, self._folder):
+        if has_bytes(self._folder, self._part):
             raise UnsupportedError(f"{self._part} is there already, and no journal says what it is")
 
     def _tidy(self, target: os.stat_result) -> None:
@@ -323,10 +338,14 @@ class PartialFile:
         # The descriptor is gone even when close fails, and that means a failed write (NFS: a quota).
         file, self._file = self._file, _CLOSED
         os.close(file)
-        if self.overwrite:
-            os.rename(self._part, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        else:
-            link_or_rename(self._part, self._name, self._folder)
+        try:
+            if self.overwrite:
+                os.rename(self._part, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            else:
+                link_or_rename(self._part, self._name, self._folder)
+        except KeyboardInterrupt:  # which may come as soon as it has its name
+            self.published = has_name(found, self._name, self._folder)
+            raise
         self.published = True
         return found
 
@@ -368,27 +387,3 @@ def _boot() -> str:
             return file.read().strip()
     except OSError:
         return os.urandom(16).hex()
-
-
-def _has_bytes(name: str, folder: int) -> bool:
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return not stat.S_ISREG(found.st_mode) or found.st_size > 0
-
-
-def _data_in(file: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Gives the stretches of [start, stop) that are no holes. Raises: OSError."""
-    while start < stop:
-        try:
-            begin = os.lseek(file, start, os.SEEK_DATA)
-        except OSError as exc:
-            if exc.errno != errno.ENXIO:  # nothing but a hole is left
-                raise
-            return
-        if begin >= stop:
-            return
-        end = os.lseek(file, begin, os.SEEK_HOLE)
-        yield begin, min(end, stop)
-        start = end

@@ -14,6 +14,7 @@ from imgstore.errors import (
     AuthenticationError,
     ImgstoreError,
     NoSpaceError,
+    NotFoundError,
     OperationCancelledError,
     PermissionDeniedError,
     RangeNotSatisfiableError,
@@ -41,6 +42,8 @@ Stream = TypeVar("Stream", bound="ByteStream | SparseStream")
 LEAST: Final = 64 << 20
 # What room, other credentials or a certificate may cure: who comes then finds what was fetched.
 _CURABLE: Final = (AuthenticationError, NoSpaceError, PermissionDeniedError, TlsError)
+# What is wrong with one place: where a manifest proves the image, another one may have the rest.
+_ELSEWHERE: Final = (NotFoundError, VersionChangedError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,10 @@ def download(
     meanwhile; DigestMismatchError where the bytes are not those that the source names. Memory: 2 MiB a
     connection, 10 MiB where digests are computed, and 5 bytes for each part of 2 MiB.
     """
-    with PartialFile(path, overwrite=overwrite, resume=resume) as half, _kept(half, say):
+    half = PartialFile(
+        path, overwrite=overwrite, resume=resume, check=lambda: origin.call.check(origin.store.clock)
+    )
+    with half, _kept(half, say, is_proven=origin.pin is not None):
         stream = _first(origin, half, say)
         with closing(stream):
             if resume and _begins(origin, half, stream, say):
@@ -117,14 +123,17 @@ def download(
 
 
 @contextmanager
-def _kept(out: PartialFile | PendingFile, say: Callable[[str], None]) -> Iterator[None]:
+def _kept(
+    out: PartialFile | PendingFile, say: Callable[[str], None], *, is_proven: bool = False
+) -> Iterator[None]:
     """Around what writes to `out`: keeps what the next run can go on with."""
     try:
         yield
     except BaseException as exc:
         if out.published and isinstance(exc, KeyboardInterrupt):
             raise OperationCancelledError(f"interrupted when {out.path} was complete") from None
-        if isinstance(out, PartialFile) and not out.published and _may_go_on(exc):
+        goes_on = _may_go_on(exc) or (is_proven and isinstance(exc, _ELSEWHERE))
+        if isinstance(out, PartialFile) and not out.published and goes_on:
             held = out.keep()
             if held:
                 say(f"{held} bytes are kept beside {out.path}; the same command goes on from there")

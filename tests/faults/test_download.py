@@ -227,6 +227,24 @@ def test_a_failure_at_another_place_leaves_what_is_kept_of_this_one(target):
     assert names(target) == LEFT
 
 
+@pytest.mark.parametrize("pin", ["5e1f", None])
+@pytest.mark.parametrize("error", [NotFoundError, VersionChangedError])
+def test_what_a_manifest_has_proven_outlives_the_place_it_came_from(target, pin, error):
+    class Losing(Source):
+        def _open(self, key, start, stop, version, call):
+            opened = super()._open(key, start, stop, version, call)
+            opened.raw.readinto = self.lose
+            return opened
+
+        def lose(self, view):
+            raise error("gone")
+
+    for source in (Source(IMAGE, 5 * PART), Losing(IMAGE)):
+        with pytest.raises((ConnectionLostError, error)):
+            download(Origin(store=source, key="x", place="here", pin=pin), target, report=Report())
+    assert names(target) == (LEFT if pin else [])
+
+
 def test_p14_a_digest_that_the_source_names_counts_after_a_resume_too(target):
     wrong = {"sha256": hashlib.sha256(OTHER).hexdigest()}
     for most in (None, 5 * PART):

@@ -19,6 +19,7 @@ from imgstore import checksum, journal
 from imgstore.errors import (
     AlreadyExistsError,
     ConfigError,
+    DeadlineExceededError,
     DigestMismatchError,
     LockedError,
     NoSpaceError,
@@ -229,7 +230,7 @@ def test_e8_nor_does_a_kill_that_comes_as_it_is_looked_at_make_it_ours(target, m
     half = PartialFile(target)
     half.__enter__()
     with monkeypatch.context() as patch:
-        patch.setattr(partial, "_has_bytes", kill)
+        patch.setattr(partial, "has_bytes", kill)
         with pytest.raises(SystemExit):
             half.begin(IDENTITY)
     half._is_begun = False  # nothing is tidied behind a kill
@@ -277,6 +278,20 @@ def test_c12_e9_after_another_boot_every_claim_is_proven(target, monkeypatch):
     monkeypatch.setattr(partial, "_boot", lambda: "another")
     assert held(target) == [0, 2]
     assert held(target) == [0, 2]
+
+
+def test_p8_what_is_read_back_ends_at_the_deadline_and_stays(target, monkeypatch):
+    """After another boot that is all there is: minutes, of a large image."""
+    leave(target, 0, 1)
+
+    def check():
+        raise DeadlineExceededError("the deadline has passed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial, "_boot", lambda: "another")
+        with PartialFile(target, check=check) as half, pytest.raises(DeadlineExceededError):
+            half.begin(IDENTITY)
+    assert held(target) == [0, 1]
 
 
 def in_another_process(target, then="time.sleep(60)"):
@@ -579,6 +594,26 @@ def test_bytes_that_the_disk_changes_are_found_when_they_are_read_back(target, m
     with ending(half), pytest.raises(DigestMismatchError, match="other bytes than were written"):
         half.publish(read_back=True)
     assert names(target) == []
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_an_interrupt_right_behind_the_name_leaves_the_image_and_nothing_else(target, monkeypatch, overwrite):
+    """As it comes where the old image takes long to go."""
+    call = "rename" if overwrite else "link"
+    real = getattr(os, call)
+
+    def interrupted(*args, **options):
+        real(*args, **options)
+        raise KeyboardInterrupt
+
+    half = begun(target, overwrite=overwrite)
+    write(half, 0, N)
+    monkeypatch.setattr(os, call, interrupted)
+    with ending(half), pytest.raises(KeyboardInterrupt):
+        half.publish()
+    assert half.published
+    assert target.read_bytes() == IMAGE
+    assert names(target) == ["disk.img"]
 
 
 def test_a_half_image_that_somebody_replaced_is_not_published(target):
