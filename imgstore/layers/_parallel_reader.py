@@ -89,6 +89,8 @@ class ParallelReader:
         self._idle_since: float | None = None
 
     def readinto(self, buffer: memoryview, /) -> int:
+        if self._process != os.getpid():  # asked without the lock, which a thread may have had at the fork
+            raise UnsupportedError("the stream was begun in another process; open one in this")
         if not self._threads and not self._over:
             self._begin()
         ready = self._wait()
@@ -108,7 +110,8 @@ class ParallelReader:
 
     def abort(self) -> None:
         self._cancel.cancel()
-        self._stop_threads()
+        if self._process == os.getpid():
+            self._stop_threads()
 
     def close(self) -> None:
         if self._process != os.getpid():
@@ -142,8 +145,6 @@ class ParallelReader:
         """Gives what can be delivered, nothing at the end of the plan. Raises: what ended the read."""
         with self._news:
             while not ((ready := self._plan.ready()) or self._plan.finished or self._failure):
-                if self._process != os.getpid():
-                    raise UnsupportedError("the stream was begun in another process; open one in this")
                 self._timed(self._cancel).check(self._clock)
                 self._news.wait(LOOK)
         if not ready and not self._plan.finished and self._failure is not None:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -492,16 +493,30 @@ def test_the_deadline_is_that_of_the_call_and_not_of_each_part(store):
 
 
 def test_a_copy_of_the_process_has_no_threads_to_read_with(pending):
+    """Also where one of them had the lock when the process was copied."""
     with pending() as stream:
+        has_lock, may_go = threading.Event(), threading.Event()
+
+        def hold():
+            with stream._raw._room:
+                has_lock.set()
+                may_go.wait(FOR_EVER)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        has_lock.wait(FOR_EVER)
         child = os.fork()
         if not child:
             status = 1
+            signal.alarm(int(FOR_EVER))
             with contextlib.suppress(BaseException):
                 try:
                     stream.read()
                 except UnsupportedError as exc:
                     status = 0 if "another process" in str(exc) else 2
             os._exit(status)
+        may_go.set()
+        holder.join()
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
 
