@@ -75,9 +75,10 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # no
 def imgstore() -> None:
     """Keep and move disk and VM images: exactly the right bytes, or a clear error.
 
-    A location is a path; an http:// or https:// URL; STORE:KEY, an image in a configured store; or - for
-    standard input or output. A path with a colon in it is written ./a:b. Without any configuration there is
-    one store, local, in the user's data directory.
+    A location is a path; an http:// or https:// URL; s3://BUCKET/KEY, swift://CONTAINER/OBJECT or
+    rbd://POOL/IMAGE, with the credentials of each service's own tools; STORE:KEY, an image in a configured
+    store; or - for standard input or output. A path with a colon in it is written ./a:b. Without any
+    configuration there is one store, local, in the user's data directory.
     """
 
 

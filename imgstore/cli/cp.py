@@ -81,11 +81,11 @@ if TYPE_CHECKING:
 def cp(terminal: Terminal, /, sources: tuple[Location, ...], target: Location, **given: Any) -> int:
     """Copy the image SRC to DST.
 
-    SRC is a path, a URL, STORE:KEY or - for standard input; DST a path, STORE:KEY or - for standard output. A
-    DST that is STORE: or STORE:PREFIX/ gets the last part of SRC's name added; a folder as DST is refused. A
-    copy onto a path or into a store appears there only when it is complete and on the disk; until then
-    nothing is there, or the old image is. A copy inside one store is left to the store, where it can do that;
-    one from path to path to the kernel.
+    SRC is a path, a URL, STORE:KEY or - for standard input; DST a path, STORE:KEY, an s3://, swift:// or
+    rbd:// URL, or - for standard output. A DST that is STORE: or STORE:PREFIX/ gets the last part of
+    SRC's name added; a folder as DST is refused. A copy onto a path or into a store appears there only
+    when it is complete and on the disk; until then nothing is there, or the old image is. A copy inside
+    one store is left to the store, where it can do that; one from path to path to the kernel.
 
     A copy of 64 MiB and more that is ended, by whatever, is gone on with by the same command, unless
     --no-resume is given. Until then DST.part and DST.part.journal hold what came of a copy onto a path, and

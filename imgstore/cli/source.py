@@ -113,9 +113,10 @@ def _proven(store: Store, given: dict[str, Any]) -> Store:
 def check_named(location: Location) -> None:
     """Refuses a place in a store that names no image. Raises: ConfigError."""
     if not location.key or location.key.endswith("/"):
-        raise ConfigError(
-            f"{location.shown} names no image; imgstore ls {location.shown} shows the ones there are"
-        )
+        more = "write its whole key"
+        if location.kind == "store":
+            more = f"imgstore ls {location.shown} shows the ones there are"
+        raise ConfigError(f"{location.shown} names no image; {more}")
 
 
 def check_idle(given: dict[str, Any], what: str) -> None:

@@ -60,6 +60,12 @@ def test_an_object_is_copied_out_and_read(s3, imgstore, tmp_path):
     assert imgstore("stat", "s3://images/missing").status == 3
 
 
+def test_a_url_that_ends_in_a_slash_is_no_target(imgstore, tmp_path):
+    (tmp_path / "disk.img").write_bytes(SMALL)
+    ran = imgstore("cp", "disk.img", "s3://images/a/")
+    assert (ran.status, ran.line) == (2, "s3://images/a/ names no image; write its whole key")
+
+
 def test_a_copy_to_a_url_imports_no_configuration(s3, imgstore, tmp_path, monkeypatch):
     (tmp_path / "disk.img").write_bytes(SMALL)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
