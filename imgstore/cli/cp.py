@@ -232,7 +232,8 @@ def _copy(
             upload = replace(upload, store=followed(store))  # the manifest of what is replaced goes, too
         stack.enter_context(shown(report, terminal, face, origin.name))
         if inside:
-            _copy_inside(upload.store, origin, target.key, report, overwrite=given["force"])
+            with upload.mark():  # of a large image S3 makes an upload, too
+                _copy_inside(upload.store, origin, target.key, report, overwrite=given["force"])
         else:
             uploading.run(upload, given, terminal, report)
 

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from imgstore.backends.s3 import copier
 from imgstore.clock import SystemClock
 from imgstore.publish import pending_name
 from imgstore.testing.server import ScriptedServer
@@ -305,6 +306,25 @@ def test_i10_an_upload_in_one_go_is_live_while_its_process_is(s3, imgstore):
             go_on.set()
             process.kill()
     assert (s3.image(), s3.left(), s3.notes()) == (s3.data, [], [])
+
+
+def test_i10_a_copy_inside_s3_is_live_while_its_process_is(s3, imgstore, monkeypatch):
+    monkeypatch.setattr(copier, "COPY_LIMIT", s3.part)
+    monkeypatch.setattr(copier, "_PART", s3.part)
+    s3.server.put("disk.img", s3.data)
+    reaped = []
+
+    def look(operation, key):
+        if operation == "UploadPartCopy" and not reaped:
+            with start("reap", "--older-than", "0", "--json") as process:
+                reaped.append(ended(process).told)
+
+    s3.server.before = look
+    assert imgstore("cp", "to:disk.img", "to:copy.img").status == 0
+    ((live,), removed) = reaped[0]["live"], reaped[0]["removed"]
+    assert (live["location"], removed) == ("to:copy.img", [])
+    assert s3.server.images()["copy.img"] == s3.data
+    assert (s3.left(), s3.notes()) == ([], [])
 
 
 def stopped(process):
