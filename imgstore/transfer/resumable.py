@@ -185,6 +185,8 @@ class ResumableUpload:
                 store=self._store.store_id,
             )
         if begun.overwrite != self._overwrite:
+            meant = "to" if begun.overwrite else "not to"
+            self._tell(f"the upload that was under way was {meant} replace an image, and begins anew")
             abandon(self._store, self._note)
             return None
         try:

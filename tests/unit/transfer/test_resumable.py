@@ -419,6 +419,7 @@ def test_who_now_overwrites_begins_anew(rig):
     rig.store.writer.put("copy", io.BytesIO(b"old"))
     rig.run(overwrite=True)
     assert rig.is_clean()
+    assert rig.said[-1] == "the upload that was under way was not to replace an image, and begins anew"
 
 
 @pytest.mark.parametrize(
