@@ -16,6 +16,15 @@ _BURST = 0.25  # seconds of bandwidth in one receive: short enough for a smooth 
 _POLL = 0.2  # how often a wait for a permit looks at the deadline and the cancellation, in seconds
 
 
+def is_rate_limited(store: Store) -> bool:
+    """Whether a layer of `store` holds back the bytes of its streams."""
+    while isinstance(store, Layer):
+        if isinstance(store, LimitLayer) and store.limits_rate:
+            return True
+        store = store.inner
+    return False
+
+
 class LimitLayer(Layer):
     """Holds streams back on our own side; the wait is told as `held`, and is no stall of the store.
 
@@ -32,6 +41,11 @@ class LimitLayer(Layer):
         self._permits = None if max_streams is None else threading.Semaphore(max_streams)
         self._process = os.getpid()
         self._bandwidth = None if rate_limit is None else _Bandwidth(rate_limit, self.clock)
+
+    @property
+    def limits_rate(self) -> bool:
+        """Whether all streams together get only so many bytes a second."""
+        return self._bandwidth is not None
 
     def _open(self, key: str, start: int, stop: int | None, version: Version, call: Call) -> Opened:
         began = self.clock.now()

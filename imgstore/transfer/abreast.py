@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +18,13 @@ from imgstore.errors import (
     TruncatedError,
 )
 from imgstore.layers.base import lead_of
+from imgstore.layers.limit import is_rate_limited
 from imgstore.model import ByteRange, Call, CancelToken, Event
 from imgstore.ramp import Ramp
 from imgstore.store import Store
 from imgstore.stream import ByteStream
 from imgstore.transfer.copy import BUFFER
-from imgstore.transfer.plan import Stretch, Stretches
+from imgstore.transfer.plan import SLOW, Stretch, Stretches
 
 # Seconds from one look at how it goes to the next: a connection more, a deadline, a connection grown slow.
 # A third of what the ramp takes to judge: with 0.1 s, eight connections stood 0.4 s later.
@@ -66,7 +68,11 @@ class Abreast:
         self._cancel = call.cancel.child() if call.cancel is not None else CancelToken()
         self._call = replace(call, cancel=self._cancel, observe=_one_at_a_time(call.observe))
         self._outer = call
-        self._ramp = Ramp(most)
+        # Under a limit of our own every connection is slow, and another one seldom helps: each that is closed
+        # for it loses what the kernel has received, a third of 80 MiB at 8 MiB/s.
+        limited = is_rate_limited(store)
+        self._ramp = Ramp(most, first=1) if limited else Ramp(most)
+        self._slow = math.inf if limited else SLOW
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._plan = Stretches([], grain)
@@ -81,7 +87,7 @@ class Abreast:
 
         Raises: as `ByteStream`, `write`; OperationCancelledError, DeadlineExceededError.
         """
-        self._plan, self._first = Stretches(missing, self._grain), first
+        self._plan, self._first = Stretches(missing, self._grain, slow=self._slow), first
         self._cancel.subscribe(first.cancel)
         try:
             with self._changed:

@@ -43,11 +43,12 @@ class Stretches:
     yet; in the end half of what the slowest has left. Halves begin at multiples of `grain`.
     """
 
-    def __init__(self, missing: Iterable[ByteRange], grain: int) -> None:
-        """Each range has an end."""
+    def __init__(self, missing: Iterable[ByteRange], grain: int, *, slow: float = SLOW) -> None:
+        """Each range has an end. What takes less than `slow` seconds is left to who has asked for it."""
         self.active: list[Stretch] = []
         self._waiting = deque((each.start, each.stop or each.start) for each in missing)
         self._grain = grain
+        self._slow = slow
 
     @property
     def finished(self) -> bool:
@@ -105,7 +106,7 @@ class Stretches:
         found = self._behind(most, most.asked)
         if found is None:
             slowest = max(self.active, key=lambda each: each.seconds(each.stop - each.at, now))
-            if slowest.seconds(slowest.stop - slowest.at, now) >= SLOW:
+            if slowest.seconds(slowest.stop - slowest.at, now) >= self._slow:
                 found = self._behind(slowest, slowest.busy)
         return found
 

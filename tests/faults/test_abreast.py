@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import os
 import random
@@ -20,6 +21,7 @@ from imgstore.errors import (
     StorageIOError,
     VersionChangedError,
 )
+from imgstore.layers.limit import LimitLayer
 from imgstore.testing.server import NoRanges, ScriptedServer, Throttle
 from imgstore.transfer import abreast, plan
 from tests.faults.cli import PATH, run_here
@@ -36,7 +38,7 @@ MOST = 4
 class Eager:
     """A ramp that wants all connections from the start."""
 
-    def __init__(self, most):
+    def __init__(self, most, *, first=0):
         self.wanted = most
 
     def observe(self, now, total, *, receiving=0):
@@ -291,6 +293,23 @@ def test_e2_killed_again_and_again_over_several_connections(target, promise):
     assert kills > 3
     what = "bytes received beyond the image for each kill of 4 connections, of those in flight"
     promise("P6", what, (total - N) / kills / (MOST * (PART + PIECE)), 1)
+
+
+@pytest.mark.parametrize("limit, slow", [(10 * N, math.inf), (None, plan.SLOW)])
+def test_under_a_limit_of_our_own_no_connection_is_called_slow(target, monkeypatch, limit, slow):
+    """All of them are; the server would send what the kernel takes, and to another one once more."""
+    told = []
+
+    class Noting(plan.Stretches):
+        def __init__(self, *args, **options):
+            told.append(options.get("slow"))
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(abreast, "Stretches", Noting)
+    source = LimitLayer(Source(IMAGE), rate_limit=limit, max_streams=MOST)
+    fetch(source, target, connections=MOST)
+    assert target.read_bytes() == IMAGE
+    assert told[-1] == slow
 
 
 @pytest.fixture

@@ -53,6 +53,15 @@ def test_what_is_asked_for_is_split_only_where_it_takes_long():
     assert slow.asked == 60
 
 
+def test_how_long_that_is_can_be_told():
+    plan = Stretches([ByteRange(0, 100)], GRAIN, slow=10.0)
+    slow = plan.take(0.0)
+    plan.ask(slow, 0.0)
+    come(plan, slow, 20)
+    assert plan.take(2.0) is None
+    assert plan.take(3.0).at == 60
+
+
 def test_a_receive_under_way_is_nobody_elses():
     plan = Stretches([ByteRange(0, 100)], GRAIN)
     slow = plan.take(0.0)
