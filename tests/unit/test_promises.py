@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.promises import PROMISES, Figure, Ledger, write
+from tests.promises import ELSEWHERE, PROMISES, Figure, Ledger, write
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "promises.md"
 
 MEASURED = "| bytes sent, of the size | **1.01** | 1.02 | `unit/a.py::test_b`<br>`unit/c.py::test_d` |"
 
@@ -42,3 +45,13 @@ def test_every_promise_has_a_line(tmp_path):
     write(tmp_path / "page.md", Ledger())
     text = (tmp_path / "page.md").read_text()
     assert re.findall(r"^\| (P\d+) ", text, re.MULTILINE) == list(PROMISES)
+
+
+def test_p20_the_page_measures_every_promise_but_those_it_says():
+    missing = re.findall(r"^\| (P\d+) .*not measured", PAGE.read_text(), re.MULTILINE)
+    assert missing == []
+    assert set(re.findall(r"^\| (P\d+) ", PAGE.read_text(), re.MULTILINE)) == set(PROMISES)
+    for test in re.findall(r"`((?:unit|faults|real|conformance)/[\w/]+\.py)::(\w+)`", PAGE.read_text()):
+        path, name = test
+        assert f"def {name}(" in (PAGE.parents[1] / "tests" / path).read_text(), test
+    assert set(ELSEWHERE) <= set(PROMISES)
