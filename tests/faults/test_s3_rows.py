@@ -758,3 +758,13 @@ def test_a15_an_outage_costs_a_tenth_more_requests(s3):
         with pytest.raises(RetriesExhaustedError):
             store.stat("k1")
     assert s3.server.count("HeadObject") <= 40 + TokenBucket.CAPACITY / TokenBucket.RETRY_COST
+
+
+def test_what_a_listing_leaves_out_is_said_once(s3, caplog):
+    """A copy of everything would be without it."""
+    for name in ("a", "folder/", "x//y", "/abs", ".imgstore/own"):
+        s3.server.put(name, b"" if name.endswith("/") else SMALL)
+    assert [info.key for info in s3.driver().lister.list()] == ["a"]
+    (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "2 of the objects in" in said
+    assert "no key is called '/abs'" in said

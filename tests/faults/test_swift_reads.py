@@ -425,3 +425,14 @@ def test_g9_what_no_header_can_carry_is_refused(made):
             made.driver(**options).stat("small")
         assert "Evil" not in str(caught.value)
     assert made.server.log == []
+
+
+def test_what_a_listing_leaves_out_is_said_once(made, caplog):
+    """A copy of everything would be without it."""
+    store = made.driver()
+    for name in ("a", "folder/", "x//y", "/abs"):
+        made.server.put(store.layout.place("a"), name, b"" if name.endswith("/") else SMALL)
+    assert [info.key for info in store.lister.list()] == ["a"]
+    (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "2 of the objects in" in said
+    assert "no key is called '/abs'" in said

@@ -56,6 +56,10 @@ class Bucket:
         except UnsafeLocationError:
             return None  # a folder that a console made, for one
 
+    def is_own(self, name: str) -> bool:
+        """Tells whether an object is one that the driver keeps for itself."""
+        return name.startswith(self.prefix + OWN)
+
     def record(self, marker: str) -> str:
         """Gives the object's key for the record of the upload `marker`."""
         return f"{self.prefix}{RECORDS}{marker}"

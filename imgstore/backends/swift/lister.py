@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from imgstore.backends._left_out import LeftOut
 from imgstore.backends.swift.failures import RefusedError, typed
 from imgstore.backends.swift.joining import EMPTY_MD5
 from imgstore.errors import NotFoundError, UnsafeLocationError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SwiftLister:
-    """Lists the images of a store, page by page; what is named as no image can be is left out.
+    """Lists the images of a store, page by page; warns where what is named as no image can be is left out.
 
     What has the MD5 of no bytes has no size here: it may be the manifest of a dynamic large object, and in
     radosgw that of a static one. Listings of Swift lag behind what was stored and deleted, by less than a
@@ -52,12 +53,15 @@ class SwiftLister:
         yield from heapq.merge(*listings, key=lambda info: info.key.encode())
 
     def _listed(self, container: str, prefix: str, call: Call) -> Iterator[ObjectInfo]:
-        owner = self._owner
+        owner, left_out = self._owner, LeftOut(self._owner.store_id, container)
         try:
             for entry in owner.service.objects(container, call=call, prefix=prefix):
                 info = _info(entry)
                 if info is not None:
                     yield info
+                else:
+                    left_out.add(str(entry["name"]), entry.get("bytes"))
+            left_out.tell()
         except RefusedError as exc:
             if exc.status != 404 or not owner.layout.single:
                 raise
