@@ -78,6 +78,7 @@ class PartPlan:
         self.stop = stop
         self.active: list[Piece] = []
         self._next = start  # from here on nobody was given anything
+        self._back: list[Piece] = []  # what was given back
         self._part_size = part_size
         self._grain = grain
         self._step = max(1, min(RECEIVE, part_size // 8))
@@ -94,7 +95,7 @@ class PartPlan:
     @property
     def given_out(self) -> bool:
         """Whether nothing is left that a connection could be given, now or later."""
-        return self._next >= self.stop and not self.active
+        return self._next >= self.stop and not self.active and not self._back
 
     @property
     def receiving(self) -> int:
@@ -102,7 +103,12 @@ class PartPlan:
         return sum(piece.began is not None for piece in self.active)
 
     def take(self) -> Piece | None:
-        """Gives the next part; None where there is none, or no room for it."""
+        """Gives what was given back, or the next part; None where there is none, or no room for it."""
+        if self._back:
+            piece = min(self._back, key=lambda each: each.at)
+            self._back.remove(piece)
+            self.active.append(piece)
+            return piece
         if self._next >= self.stop or not (self._free or self._unmade):
             return None
         start = self._next
@@ -146,9 +152,15 @@ class PartPlan:
         """Notes that no connection is busy with `piece` any more."""
         self.active.remove(piece)
 
+    def give_back(self, piece: Piece) -> None:
+        """Has another connection receive what is left of `piece`, which has ended."""
+        piece.start, piece.began = piece.at, None
+        self._back.append(piece)
+
     def cut(self, offset: int) -> None:
         """Ends the range at `offset`, where a part begins. What is on its way behind it is not delivered."""
         self.stop = self._next = min(self.stop, offset)
+        self._back = [piece for piece in self._back if piece.part.start < self.stop]
 
     def ready(self) -> memoryview:
         """Gives what can be delivered at once: bytes that nobody writes to any more."""

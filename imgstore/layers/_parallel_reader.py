@@ -12,6 +12,7 @@ from imgstore.errors import (
     ImgstoreError,
     OperationCancelledError,
     PermanentError,
+    RetriesExhaustedError,
     TruncatedError,
     UnsupportedError,
     VersionChangedError,
@@ -39,7 +40,8 @@ class ParallelReader:
     as notes; what was received before it in one stretch is delivered first.
 
     Where a store turns out to ignore ranges, the rest is read over one connection, in the caller's thread. So
-    it is where the system gives no thread.
+    it is where the system gives no thread. Where it serves no more connections at a time, those that it
+    serves go on, unless there are none.
     """
 
     def __init__(
@@ -174,7 +176,11 @@ class ParallelReader:
         """What a thread does: one piece after the other, until there are no more."""
         try:
             while (piece := self._next_piece()) is not None:
-                self._receive(piece)
+                try:
+                    self._receive(piece)
+                except RetriesExhaustedError:
+                    if not self._leave_it_to_others(piece):
+                        raise
         except Exception as exc:  # noqa: BLE001  # whatever it is, the caller has to hear of it
             self._fail(exc)
         except BaseException as exc:  # noqa: BLE001  # it would end this thread, and the caller wait for ever
@@ -186,7 +192,8 @@ class ParallelReader:
         with self._room:
             while not (self._over or plan.given_out):
                 now = self._clock.now()
-                if len(plan.active) < self._ramp.wanted and (piece := plan.take() or plan.split(now)):
+                most = min(self._ramp.wanted, self._most)
+                if len(plan.active) < most and (piece := plan.take() or plan.split(now)):
                     self._busy(now)
                     return piece
                 self._room.wait(LOOK if plan.active else None)
@@ -194,8 +201,9 @@ class ParallelReader:
         return None
 
     def _receive(self, piece: Piece) -> None:
-        stream = self._opened(piece)
+        stream: ByteStream | None = None
         try:
+            stream = self._opened(piece)
             while stream is not None and (target := self._target(piece)):
                 count = stream._fill(target)
                 if not count:
@@ -206,6 +214,16 @@ class ParallelReader:
                 stream.close()
             with self._room:
                 self._ended(piece, stream)
+
+    def _leave_it_to_others(self, piece: Piece) -> bool:
+        """Has one connection less, since there may be no more at a time; tells whether there are others."""
+        with self._room:
+            others = len(self._plan.active)
+            if not others or self._over:
+                return False
+            self._most = min(self._most, others)
+            self._plan.give_back(piece)
+            return True
 
     def _opened(self, piece: Piece) -> ByteStream | None:
         """Gives the stream of a piece; None where the store begins before it: it ignores ranges."""

@@ -13,8 +13,11 @@ import time
 import pytest
 
 from imgstore import stack
-from imgstore.errors import ImgstoreError, VersionChangedError
+from imgstore.errors import ImgstoreError, RetriesExhaustedError, VersionChangedError
 from imgstore.layers.parallel import PART_SIZE, SPARE, ParallelLayer
+from imgstore.model import ByteRange, ObjectInfo
+from imgstore.store import Store, unknown
+from imgstore.stream import Opened
 from imgstore.testing import server as wire
 from imgstore.testing.faults import SimClock, SimStore, schedule
 from imgstore.testing.faults.store import KEY
@@ -123,6 +126,68 @@ def test_p3_ten_drops_at_nine_tenths_of_a_part_cost_no_more_than_the_size(rig, p
 
 
 # Reads an image that is all data over four connections, as far as `length`; tells how the peak grew, in KiB.
+class Crowded(Store):
+    """Serves `places` connections at a time, and the first one always: a limit for each client, say."""
+
+    def __init__(self, places, *, gives=N):
+        self.places, self.gives = places, gives
+        self.taken, self.served = 0, 0
+        self.lock = threading.Lock()
+
+    def _open(self, key, start, stop, version, call):
+        with self.lock:
+            if self.served >= self.gives or (start and self.taken >= self.places):
+                raise RetriesExhaustedError("8 tries in a row: the server cannot serve now (status 503)")
+            self.taken += 1
+        stop = N if stop is None else min(stop, N)
+        return Opened(Seat(self, start, stop), ObjectInfo(key, N, "v1"), ByteRange(start, stop))
+
+    def translate(self, exc):
+        return unknown(exc)
+
+
+class Seat:
+    """One connection of a crowded store."""
+
+    def __init__(self, store, start, stop):
+        self.store, self.at, self.stop, self.open = store, start, stop, True
+
+    def readinto(self, buffer):
+        time.sleep(0.001)  # so that they meet
+        count = min(len(buffer), self.stop - self.at)
+        buffer[:count] = IMAGE[self.at : self.at + count]
+        self.at += count
+        with self.store.lock:
+            self.store.served += count
+        return count
+
+    def abort(self):
+        pass
+
+    def close(self):
+        with self.store.lock:
+            self.store.taken -= self.open
+            self.open = False
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_store_that_serves_only_so_many_at_a_time_has_no_more(places):
+    store = Crowded(places)
+    layer = ParallelLayer(store, streams=STREAMS, part_size=PART, ramp=AtOnce)
+    assert rows.read(layer, "image") == IMAGE
+    assert (store.served, store.taken, threads()) == (N, 0, [])
+
+
+def test_where_no_connection_goes_on_that_is_the_error():
+    store = Crowded(STREAMS, gives=N // 2)
+    layer = ParallelLayer(store, streams=STREAMS, part_size=PART, ramp=AtOnce)
+    with layer.get("image") as stream:
+        error, got, _ = broken(stream)
+    assert type(error) is RetriesExhaustedError
+    assert got == IMAGE[: len(got)]
+    assert (store.taken, threads()) == (0, [])
+
+
 CHILD = """
 import json, re, sys
 from imgstore.layers.parallel import ParallelLayer
