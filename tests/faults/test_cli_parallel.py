@@ -40,7 +40,7 @@ def test_an_image_is_read_in_parts(imgstore, server):
     server.trap(PATH, Cut(at=5 * PART + 100))
     ran = imgstore("cat", "web:disk.img", "--parallel", 4)
     assert (ran.status, ran.out) == (0, IMAGE)
-    assert server.log.requests(PATH) == -(-N // PART) + 1
+    assert server.log.requests(PATH) > -(-N // PART)  # and more, where a slow one is halved
     assert server.log.body_bytes(PATH) == N
 
 
