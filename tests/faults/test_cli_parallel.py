@@ -40,8 +40,9 @@ def test_an_image_is_read_in_parts(imgstore, server):
     server.trap(PATH, Cut(at=5 * PART + 100))
     ran = imgstore("cat", "web:disk.img", "--parallel", 4)
     assert (ran.status, ran.out) == (0, IMAGE)
-    assert server.log.requests(PATH) > -(-N // PART)  # and more, where a slow one is halved
-    assert server.log.body_bytes(PATH) == N
+    # The one that broke may be halved while it pauses: then what it had asked for is sent once more.
+    assert server.log.requests(PATH) > -(-N // PART)
+    assert N <= server.log.body_bytes(PATH) <= N + PART
 
 
 def test_it_is_digested_and_verified_in_parts(imgstore, server, tmp_path):

@@ -57,7 +57,7 @@ class Parts(WatchedStore):
         self.errors = {}  # by the start of a part: what its first receive raises
         self.from_start = False  # whether ranges are ignored
         self.asked = []
-        self.ended = []  # by the start of a part: those whose stream is closed
+        self.closed_at = []  # by the start of a part: those whose stream is closed
         self.opening = lambda start, call: None
         self.waiting = threading.Semaphore(0)
         self.writer.put(KEY, io.BytesIO(IMAGE))
@@ -103,7 +103,7 @@ class Gated:
 
     def close(self):
         self.inner.close()
-        self.store.ended.append(self.start)
+        self.store.closed_at.append(self.start)
 
 
 @pytest.fixture
@@ -363,7 +363,7 @@ def test_what_came_before_the_error_is_delivered(store):
     with parallel(store, streams=2).get(KEY) as stream:
         assert stream.read(1) == IMAGE[:1]
         assert store.waiting.acquire(timeout=FOR_EVER)
-        while PART not in store.ended:  # the part before it may not even have begun to come
+        while PART not in store.closed_at:  # the part before it may not even have begun to come
             threading.Event().wait(0.001)
         store.gates[2 * PART].set()
         error, got = broken(stream)
