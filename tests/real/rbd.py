@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 
 from imgstore.backends.rbd import RbdStore
 from imgstore.backends.rbd.waiting import Wait
@@ -38,17 +40,22 @@ def left(store) -> list[str]:
     return [each.key for each in store.uploader.uploads()]
 
 
-def reap(store) -> None:
-    """Aborts all uploads; those of a client that was lost, when its watch has ended (here after 5 s)."""
+def unwatched(action: Callable[[], object]) -> None:
+    """Does what a client that was lost is in the way of until its watch has ended (here after 5 s)."""
     limit = time.monotonic() + 20
+    while True:
+        try:
+            action()
+            return
+        except InUseError:
+            assert time.monotonic() < limit
+            time.sleep(0.3)
+
+
+def reap(store) -> None:
+    """Aborts all uploads."""
     for upload in store.uploader.uploads():
-        while True:
-            try:
-                store.uploader.abort(upload.token)
-                break
-            except InUseError:
-                assert time.monotonic() < limit
-                time.sleep(0.3)
+        unwatched(partial(store.uploader.abort, upload.token))
 
 
 def fence_off(ceph: Ceph, store) -> None:
