@@ -42,6 +42,8 @@ def write_profile(
     else:
         text = _decoded(profile)
     bom, text = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
+    if text.startswith(_BOM):
+        raise ManifestError("YAML, line 1: the profile begins with two byte order marks; one may stand there")
     new = _inserted(text, _chosen(text, name), manifest)
     # A line put between others may not fit: an older manifest behind "? " is such a case.
     read_profile(io.BytesIO(new.encode()), allow=ALGORITHMS, limit=1 << 62, pin=manifest.pin, name=name)
