@@ -37,7 +37,7 @@ class Ending(enum.Enum):
     COPIED = (0, "byte-identical")
     DAMAGED = (4, "refused as damaged, nothing left")
     CHANGED = (5, "refused as changed, nothing left")
-    INTERRUPTED = (130, "interrupted, nothing left")
+    INTERRUPTED = (130, "interrupted, nothing under its name")
 
     def __init__(self, status: int, words: str) -> None:
         self.status = status
