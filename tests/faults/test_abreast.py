@@ -11,6 +11,7 @@ import signal
 import struct
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -135,6 +136,42 @@ def test_a_store_that_serves_only_so_many_at_a_time_has_no_more(target, places):
     fetch(source, target, connections=MOST)
     assert target.read_bytes() == IMAGE
     assert source.served == N
+
+
+def test_when_fewer_are_wanted_those_that_came_last_go(target, monkeypatch):
+    fewer = threading.Event()
+
+    class Falling(Eager):
+        def observe(self, now, total, *, receiving=0):
+            if total > N // 4:
+                self.wanted = 2
+                fewer.set()
+            return self.wanted
+
+    class Counting(Gathering):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.open, self.late, self.lock = set(), Counter(), threading.Lock()
+
+        def _open(self, key, start, stop, version, call):
+            opened = super()._open(key, start, stop, version, call)
+            self.open.add(start)
+            opened.raw.close = lambda: self.open.discard(start)
+            return opened
+
+        def during(self, start):
+            if self.served > N // 4:
+                fewer.wait(20)
+            if self.served > N // 2:
+                with self.lock:
+                    self.late[start] += 1  # one of them may have been under way
+                    assert sum(self.late[each] > 1 for each in self.open) <= 2
+
+    monkeypatch.setattr(abreast, "Ramp", Falling)
+    source = Counting(IMAGE)
+    fetch(source, target, connections=MOST)
+    assert target.read_bytes() == IMAGE
+    assert (source.served, source.open) == (N, set())
 
 
 def test_where_no_connection_goes_on_that_is_the_error(target):
