@@ -203,6 +203,10 @@ class _Download:
 
     def fill(self, stream: ByteStream | SparseStream, connections: int) -> None:
         """Fetches what is missing; `stream` is open at some stretch of it, or at none."""
+        self._fetch_all(stream, connections)
+        self._report.settle()
+
+    def _fetch_all(self, stream: ByteStream | SparseStream, connections: int) -> None:
         missing = self._half.missing()
         self._report.total = self._info.size
         self._report.found(self._half.held)

@@ -56,19 +56,8 @@ class Flight:
     the thread that reads.
     """
 
-    def __init__(
-        self,
-        put: Callable[[int, int, memoryview], Part],
-        landed: Callable[[Part], None],
-        *,
-        abreast: int,
-        size: int,
-    ) -> None:
-        """Takes what puts a part (number, offset, bytes), called by its threads, and who hears of its end.
-
-        That one is called by the thread that reads.
-        """
-        self._put = put
+    def __init__(self, landed: Callable[[Part], None], *, abreast: int, size: int) -> None:
+        """`landed` hears of each part that was sent, in the thread that reads; a part has `size` bytes."""
         self._landed = landed
         self._abreast = abreast
         self._size = size
@@ -84,9 +73,9 @@ class Flight:
             self._free.append(paged(self._size))
         return self._free[-1][:count]
 
-    def send(self, number: int, offset: int, data: memoryview) -> None:
-        """Sends a part that is in what `buffer` gave last."""
-        self._flying.append((self._pool.submit(self._put, number, offset, data), self._free.pop()))
+    def send(self, put: Callable[[], Part]) -> None:
+        """Has a thread `put` a part, which is in what `buffer` gave last."""
+        self._flying.append((self._pool.submit(put), self._free.pop()))
 
     def drain(self) -> None:
         """Waits until all is sent. Raises: what the first part that failed does."""

@@ -74,7 +74,7 @@ class Stretches:
             return None
         took = stretch.seconds(REQUEST, now)
         more = LASTING / took if stretch.at > stretch.start and took else 1.0
-        stretch.asked = min(stretch.at + int(REQUEST * max(1.0, more)), end)
+        stretch.asked = min(self._edge(stretch.at + int(REQUEST * max(1.0, more))), end)
         return ByteRange(stretch.at, stretch.asked)
 
     def receive(self, stretch: Stretch, most: int) -> int:
@@ -114,7 +114,11 @@ class Stretches:
         """Gives away the second half of what the stretch has behind `start`; None if it is too little."""
         if stretch.stop - start < 2 * self._grain:
             return None
-        middle = -(-(start + stretch.stop) // 2 // self._grain) * self._grain
+        middle = self._edge((start + stretch.stop) // 2)
         stop, stretch.stop = stretch.stop, middle
         stretch.asked = min(stretch.asked, middle)
         return middle, stop
+
+    def _edge(self, offset: int) -> int:
+        """Gives the multiple of the grain that is at the offset, or the next one behind."""
+        return -(-offset // self._grain) * self._grain

@@ -79,6 +79,14 @@ class Report:
             self.held += count
             self.bytes += count
 
+    def settle(self) -> None:
+        """Notes that the target has all that there is: of what was received beyond that, all came again.
+
+        A stream that is left for another one had bytes under way, which the other asked for once more.
+        """
+        with self._lock:
+            self.refetched = max(self.refetched, self.received - (self.bytes - self.held))
+
     def finish(self) -> None:
         """Stops the clock. Idempotent."""
         if self._ended is None:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from imgstore.errors import (
@@ -223,12 +224,7 @@ class ResumableUpload:
 
     def _send(self, begun: Begun, *, digest: bool, read_back: bool) -> Digests:
         """Sends what is not held, and gives the digests of all that are wanted."""
-        flight = Flight(
-            lambda number, offset, data: self._put(begun.token, number, offset, data),
-            self._landed,
-            abreast=self._abreast,
-            size=begun.part_size,
-        )
+        flight = Flight(self._landed, abreast=self._abreast, size=begun.part_size)
         try:
             with Digester(self._image, digest=digest, chunk=CHUNK if read_back else None) as digester:
                 all_of_it = bool(digester.claimed) or digest or read_back
@@ -264,17 +260,15 @@ class ResumableUpload:
                 data = flight.buffer(min(size, self._image.size - offset))
                 fill(stream, data)
                 digester.hasher.update(data)
-                if self._is_held(number, data):
+                crc = zlib.crc32(data)
+                if number in self._held and self._note.sent[number].crc == crc:
                     self._report.found(len(data))
                 else:
-                    flight.send(number, offset, data)
+                    flight.send(partial(self._put, begun.token, number, offset, data, crc))
 
-    def _is_held(self, number: int, data: memoryview) -> bool:
-        return number in self._held and self._note.sent[number].crc == zlib.crc32(data)
-
-    def _put(self, token: str, number: int, offset: int, data: memoryview) -> Part:
+    def _put(self, token: str, number: int, offset: int, data: memoryview, crc: int) -> Part:
         part = self._uploader.put_part(token, number, offset, data, call=self._call)
-        self._note.add(Sent(part, zlib.crc32(data)))
+        self._note.add(Sent(part, crc))
         return part
 
     def _landed(self, part: Part) -> None:

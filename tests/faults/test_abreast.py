@@ -366,6 +366,19 @@ def test_a32_one_connection_fifty_times_slower_is_not_waited_for(server, target,
     assert time.monotonic() - began < 12
 
 
+def test_p16_what_a_manifest_had_received_ahead_of_a_stretch_is_told(server, target, tmp_path, capfdbinary):
+    """A connection leaves at the edge of its stretch, and the chunk behind that may be under way."""
+    manifest = tmp_path / "disk.meta4"
+    made = run_here(capfdbinary, "digest", server.url(PATH), "-o", manifest, "--chunk-size", 8 * PART)
+    assert made.status == 0, made.err
+    ran = run_here(
+        capfdbinary, "cp", "--manifest", manifest, "--parallel", "4", server.url(PATH), target, "--json"
+    )
+    assert ran.status == 0, ran.err
+    assert target.read_bytes() == IMAGE * 16
+    assert ran.told["received"] == 16 * N + ran.told["refetched"]
+
+
 def test_a_server_without_ranges_is_read_over_one(server, target, capfdbinary):
     server.script(PATH, then=(NoRanges(), Throttle(8 << 20)))
     ran = run_here(capfdbinary, "cp", server.url(PATH), target, "--parallel", "4", "--json")

@@ -74,6 +74,19 @@ def test_a_receive_under_way_is_nobody_elses():
     assert plan.take(9.0) is None, "too little for two"
 
 
+def test_a_request_ends_where_a_chunk_does():
+    """Behind a manifest the rest of one would come as well, and again with the next request."""
+    plan = Stretches([ByteRange(0, 100_000)], 64)
+    stretch = plan.take(0.0)
+    asked = 0
+    for now in (0.0, 0.3, 1.1):
+        assert plan.ask(stretch, now).start == asked
+        assert stretch.asked % 64 == 0
+        asked = stretch.asked
+        come(plan, stretch, 100_000)
+    assert asked > 3 * 128
+
+
 def test_requests_grow_with_the_speed():
     plan = Stretches([ByteRange(0, 100_000)], GRAIN)
     stretch = plan.take(0.0)

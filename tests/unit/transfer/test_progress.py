@@ -93,6 +93,21 @@ def test_the_names_are_those_of_the_contract():
     assert list(Report().as_dict()) == names.split()
 
 
+@pytest.mark.parametrize(
+    "came, told, expected",
+    [(100, 0, 0), (130, 0, 30), (130, 40, 40), (0, 0, 0)],
+    ids=["once", "of two streams", "told already", "holes"],
+)
+def test_p16_what_was_received_beyond_the_target_came_again(came, told, expected):
+    report = Report()
+    report.found(50)
+    report.observe(received(came))
+    report.observe(event("refetched", count=told))
+    report.delivered(100)
+    report.settle()
+    assert report.refetched == expected
+
+
 def test_time_stops_with_the_transfer():
     clock = Clock()
     report = Report(now=clock)

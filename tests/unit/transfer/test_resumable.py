@@ -9,6 +9,7 @@ import random
 import threading
 import zlib
 from contextlib import closing
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -595,12 +596,12 @@ def test_memory_is_a_part_more_than_there_are_abreast(monkeypatch):
     paged = cutting.paged
     monkeypatch.setattr(cutting, "paged", lambda size: (made.append(size), paged(size))[1])
     landed = []
-    flight = Flight(lambda number, offset, data: bytes(data), landed.append, abreast=2, size=10)
+    flight = Flight(landed.append, abreast=2, size=10)
     try:
         for number in range(20):
             data = flight.buffer(10)
             data[:] = bytes([number]) * 10
-            flight.send(number, number * 10, data)
+            flight.send(partial(bytes, data))
         flight.drain()
     finally:
         flight.close()

@@ -17,7 +17,7 @@ from imgstore.errors import (
     UnsupportedError,
     VersionChangedError,
 )
-from imgstore.model import Call
+from imgstore.model import Call, CancelToken
 from imgstore.transfer.progress import Report
 from imgstore.transfer.upload import upload
 from tests.unit.layers.scripted import Clock
@@ -139,12 +139,14 @@ def test_an_image_of_somebody_else_by_then_is_not_removed(source):
 
 
 def test_the_call_is_that_of_all_that_is_read_back(source, monkeypatch):
+    """But for who hears of it: the target is none of the sources."""
     store, calls = Twisted(), []
     opened = store._open
     monkeypatch.setattr(store, "_open", lambda *given: (calls.append(given[-1]), opened(*given))[1])
-    call = Call(observe=lambda event: None)
-    upload(source, store, "k", report=Report(), read_back=True, call=call)
-    assert calls == [call]
+    report, token = Report(), CancelToken()
+    upload(source, store, "k", report=report, read_back=True, call=Call(cancel=token, observe=report.observe))
+    assert calls == [Call(cancel=token)]
+    assert (report.received, report.sources) == (0, {})
 
 
 def test_what_cannot_be_read_back_stays(source, monkeypatch):
