@@ -171,7 +171,9 @@ class Reaper:
                     uploader.abort(upload.token, call=self._call)
             except ImgstoreError as exc:
                 return Found(where, upload.started, "failed", error=exc)
-            if note is not None and not self._dry_run:
+            # the note may be of another upload by now, which the next run of the same command goes on with
+            is_its = note is not None and note.begun is not None and note.begun.token == upload.token
+            if note is not None and is_its and not self._dry_run:
                 note.forget()
         return Found(where, upload.started, self._done)
 

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from imgstore.clock import SystemClock
 from imgstore.publish import pending_name
 from imgstore.testing.server import ScriptedServer
 from imgstore.transfer import resumable
+from imgstore.transfer.notes import Notes
 from tests import canary
 from tests.faults.cli import ended, run_here, start
 from tests.faults.s3_server import Fault, S3Server
@@ -425,6 +427,22 @@ def test_where_notes_cannot_be_read_nothing_is_taken_for_dead(files, imgstore):
     assert ran.status == 9
     assert "cannot tell which uploads are live" in ran.err
     assert files.left() != []
+
+
+def test_i10_reap_leaves_the_note_of_an_upload_that_is_begun_meanwhile(files, imgstore, monkeypatch):
+    assert files.killed_at(5, "cp", files.file, "to:disk.img")
+    paths = Notes.paths
+
+    def another_begins(notes):
+        found = paths(notes)
+        ((token, path),) = found.items()
+        with notes.at(path) as note:
+            note.begin(replace(note.begun, token=f"{token}x"))
+        return found
+
+    monkeypatch.setattr(Notes, "paths", another_begins)
+    assert imgstore("reap", "--older-than", "0").out.endswith(b"1 removed\n")
+    assert (files.left(), len(files.notes())) == ([], 1)
 
 
 def test_half_images_in_a_folder_are_reaped(files, imgstore):
