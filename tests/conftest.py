@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,10 @@ from tests import canary, promises
 # A shell ignores SIGINT for what it runs in the background, and so would every command that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Hundreds of tests start a command, and each would compile the whole package; so would pytest all the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # The cases of the kit are read by people: their asserts explain themselves as a test's do.
 pytest.register_assert_rewrite("imgstore.testing")
@@ -186,6 +191,15 @@ def pytest_make_collect_report(
     if names := canary.found(report.longreprtext):
         _fail(report, f"{collector.nodeid} shows a secret: {', '.join(sorted(names))}")
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """Passes over a class that `make test` leaves out: to collect those takes as long as all the others."""
+    if not isinstance(obj, type) or "and not wide" not in collector.config.getoption("markexpr"):
+        return None
+    marks = getattr(obj, "pytestmark", ())
+    return [] if any(mark.name == "wide" for mark in marks) else None
 
 
 @pytest.hookimpl(trylast=True)

@@ -72,10 +72,11 @@ STACKS = {
     ),
 }
 
-# On a disk each case costs a few syncs: the rest is run by make test-real.
+# The rest is run by make test-real. On a disk each case costs a few syncs; reads through one layer alone are
+# test_layers.py's as well; of the pairs those stay where both change what is read, or who waits for whom.
 BRIEF = {"Whole"}
 LEFT = {"And".join(pair) for pair in PAIRS} | {"WholeKept", "WholeInParts"}
-LEFT_PAIRS = {("Metrics", "Parallel"), ("Limit", "Parallel")}
+BRIEF_PAIRS = {("LimitToOne", "Verify"), ("Resume", "Verify"), ("Resume", "Parallel"), ("Verify", "Parallel")}
 
 
 class Memory(test_memory.Place):
@@ -132,6 +133,7 @@ def define():
         if (
             name in LEFT
             or (driver is Filesystem and name not in BRIEF)
+            or (suite is ReadSuite and name in LAYERS)
             or (passed and suite is not ReadSuite)
         ):
             made = pytest.mark.wide(made)
@@ -149,7 +151,7 @@ def define():
                 "streams": 1 if "LimitToOne" in pair else Suite.streams,
             },
         )
-        globals()[called] = pytest.mark.wide(made) if pair in LEFT_PAIRS else made
+        globals()[called] = made if pair in BRIEF_PAIRS else pytest.mark.wide(made)
 
 
 define()

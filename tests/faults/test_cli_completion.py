@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imgstore.cli import main
 from imgstore.testing.server import HeaderDelay, ScriptedServer
 from tests import canary
 from tests.faults.cli import configure, run, run_here, without_configuration
@@ -43,13 +44,22 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def offered(shell, *words):
-    """Gives what the shell is told that the last word may become."""
-    env = {**os.environ, "_IMGSTORE_COMPLETE": f"{shell}_complete", "COMP_WORDS": " ".join(words)}
-    env["COMP_CWORD"] = str(len(words) - 1) if shell != "fish" else words[-1]
-    ran = subprocess.run([sys.executable, "-c", CODE], env=env, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return list(filter(None, ran.stdout.split("\n")))
+@pytest.fixture
+def offered(folder, monkeypatch, capfdbinary):
+    """Asks what the shell is told that the last word may become."""
+
+    def ask(shell, *words):
+        with monkeypatch.context() as patch:
+            patch.setenv("_IMGSTORE_COMPLETE", f"{shell}_complete")
+            patch.setenv("COMP_WORDS", " ".join(words))
+            patch.setenv("COMP_CWORD", str(len(words) - 1) if shell != "fish" else words[-1])
+            patch.setattr(sys, "argv", ["imgstore"])
+            capfdbinary.readouterr()
+            status, taken = main(), capfdbinary.readouterr()
+        assert (status, taken.err) == (0, b"")
+        return list(filter(None, taken.out.decode().split("\n")))
+
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -74,17 +84,17 @@ def offered(shell, *words):
         3,
     ),
 )
-def test_bash(folder, words, values):
+def test_bash(folder, offered, words, values):
     assert offered("bash", "imgstore", *words) == [f"plain,{value}" for value in values]
 
 
-def test_bash_leaves_paths_to_itself(folder):
+def test_bash_leaves_paths_to_itself(folder, offered):
     assert offered("bash", "imgstore", "cat", "wor") == ["file,wor"]
     assert offered("bash", "imgstore", "cat", "./x") == ["file,./x"]
     assert offered("bash", "imgstore", "cp", "x", "./a", ":") == ["file,"]
 
 
-def test_zsh_and_fish_have_whole_words(folder):
+def test_zsh_and_fish_have_whole_words(folder, offered):
     assert offered("zsh", "imgstore", "ls", "disks:deb")[1::3] == [
         "disks:debian/11.raw",
         "disks:debian/12.raw",
@@ -92,7 +102,7 @@ def test_zsh_and_fish_have_whole_words(folder):
     assert [line.split(",")[1] for line in offered("fish", "imgstore ls", "disks:x")] == ["disks:x.img"]
 
 
-def test_an_option_before_says_which_configuration(folder, monkeypatch):
+def test_an_option_before_says_which_configuration(folder, offered, monkeypatch):
     monkeypatch.delenv("IMGSTORE_CONFIG")
     assert offered("bash", "imgstore", "ls", "di") == []
     file = str(folder / "imgstore.conf")
@@ -100,7 +110,7 @@ def test_an_option_before_says_which_configuration(folder, monkeypatch):
         assert offered("bash", "imgstore", *words) == ["plain,disks:"]
 
 
-def test_no_more_than_one_can_read(folder):
+def test_no_more_than_one_can_read(folder, offered):
     for number in range(300):
         (folder / f"disks/many-{number}").write_bytes(b"")
     assert len(offered("bash", "imgstore", "ls", "disks", ":", "many")) == 100
@@ -114,21 +124,21 @@ def test_no_more_than_one_can_read(folder):
         "[imgstore]\nenabled_stores = web:http\n[store_web]\nurl = {TOKEN}\n",
     ],
 )
-def test_a_broken_configuration_is_silent(folder, monkeypatch, text):
+def test_a_broken_configuration_is_silent(folder, offered, monkeypatch, text):
     configure(monkeypatch, folder / "broken.conf", text.format_map(canary.SECRETS))
     assert offered("bash", "imgstore", "ls", "d") == []
     assert offered("bash", "imgstore", "ls", "disks", ":") == []
     assert offered("bash", "imgstore", "cat", "d") == ["file,d"]
 
 
-def test_warnings_are_silent_too(folder):
+def test_warnings_are_silent_too(folder, offered):
     with open(folder / "imgstore.conf", "a") as file:
         file.write("[store_switched_off]\ndata_dir = /x\n")
     assert "counts for nothing" in run("ls", "disks:").err
     assert offered("bash", "imgstore", "ls", "d") == ["plain,disks:"]
 
 
-def test_a_store_that_does_not_list_is_asked_nothing(folder, monkeypatch):
+def test_a_store_that_does_not_list_is_asked_nothing(folder, offered, monkeypatch):
     with ScriptedServer() as server:
         server.script("/", then=HeaderDelay(60))
         configure(

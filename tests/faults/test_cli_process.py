@@ -18,7 +18,7 @@ import pytest
 
 from imgstore.testing.server import Cut, ScriptedServer, Stall, Throttle
 from tests import canary
-from tests.faults.cli import IMAGE, PATH, ended, names, run, start, without_configuration
+from tests.faults.cli import IMAGE, PATH, ended, names, run, run_here, start, without_configuration
 
 N = len(IMAGE)
 
@@ -70,7 +70,7 @@ def test_e11_stopped_and_continued(server, tmp_path):
     with start("cp", "--stall-timeout", "1", "--json", server.url(PATH), tmp_path / "new.img") as process:
         wait_for(lambda: server.log.body_bytes(PATH) > N // 4)
         process.send_signal(signal.SIGSTOP)
-        time.sleep(2.5)
+        time.sleep(1.6)
         process.send_signal(signal.SIGCONT)
         ran = ended(process)
     assert ran.status == 0
@@ -248,7 +248,7 @@ def test_a_limit_on_file_sizes(tmp_path):
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(server, tmp_path):
-    server.script(PATH, [(Throttle(2 << 20), Cut(at=1 << 20))], then=Throttle(2 << 20))
+    server.script(PATH, [(Throttle(4 << 20), Cut(at=1 << 20))], then=Throttle(4 << 20))
     ours, theirs = pty.openpty()
     seen = b""
     try:
@@ -359,7 +359,7 @@ finally:
     assert not loaded & {"rich", "urllib3", "ssl", "imgstore.manifest"}
 
 
-def test_version_and_help():
+def test_version_and_help(capfdbinary):
     from importlib.metadata import version
 
     assert run("--version").out.decode() == f"imgstore {version('imgstore')}\n"
@@ -368,7 +368,7 @@ def test_version_and_help():
     for part in (*(f"  {command}  " for command in commands), "Exit status:", "imgstore completion bash"):
         assert part in told
     for command in commands:
-        ran = run(command, "-h")
+        ran = run_here(capfdbinary, command, "-h")
         assert ran.status == 0
         assert b"Usage: imgstore " + command.encode() in ran.out
         assert (b"Examples:\n  " in ran.out) == (command != "stores")

@@ -101,7 +101,7 @@ def names_of_calls(way, root):
 
 
 @pytest.mark.parametrize("good", thinned([False, True], 2), ids=["once", "for good"])
-@pytest.mark.parametrize("name", thinned(STORED, 2))
+@pytest.mark.parametrize("name", thinned(STORED, 3))
 def test_the_nth_call_fails(folder, name, good):
     way, root = WAYS[name].hasty, folder / "root"
     names, before, clean = names_of_calls(way, root)

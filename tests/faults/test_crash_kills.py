@@ -37,7 +37,7 @@ def folder(tmp_path):
 FOLLOWED = [name for name in WAYS if name not in {"upload", "upload, two directories"}]
 
 
-@pytest.mark.parametrize("name", thinned(FOLLOWED, 2))
+@pytest.mark.parametrize("name", thinned(FOLLOWED, 4))
 def test_killed_at_the_nth_call(killer, folder, name, promise):
     way, root = WAYS[name].hasty, folder / "root"
     way.lay(root)

@@ -52,10 +52,21 @@ def test_a_limit_on_the_size_of_files(name):
     reason="this Python was built without _testcapi, which fails allocations",
 )
 @pytest.mark.parametrize(
-    "name", thinned(["put", "put, overwriting", "put, two directories", "copy", "put, read"], 5)
+    "name, step",
+    thinned(
+        [
+            ("put", 29),
+            ("put", 7),
+            ("put, overwriting", 7),
+            ("put, two directories", 7),
+            ("copy", 7),
+            ("put, read", 7),
+        ],
+        6,
+    ),
 )
-def test_f4_no_memory_at_any_allocation(name):
-    """Of some thousand allocations each seventh fails, one at a time."""
-    ends = starved("memory", name, 1, 3000, 7)
+def test_f4_no_memory_at_any_allocation(name, step):
+    """Of some thousand allocations each one at such a step fails, one at a time."""
+    ends = starved("memory", name, 1, 3000, step)
     assert ends.count("MemoryError") > 10
     assert ends[-1] == "done"

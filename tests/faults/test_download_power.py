@@ -23,6 +23,7 @@ from imgstore.publish import partial
 from tests.faults.halves import PART, Source, broken_off_once, fetch, small_parts
 from tests.faults.oplog import Recorder, lay
 from tests.faults.ways import NEW, OLD, tree
+from tests.thinning import thinned
 
 WAYS = {"fresh": None, "overwriting": OLD, "over another half": None}
 OTHER = bytes(each ^ 0xFF for each in NEW)  # another version of the same size: no byte of it may be seen
@@ -150,7 +151,7 @@ def test_e6_power_loss_leaves_what_can_be_gone_on_with(root, way, monkeypatch, h
     histogram(f"download, {way}: {tried} states of the disk at {len(change.log)} operations")
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", thinned(WAYS, 3))
 def test_e7_without_any_one_sync_something_is_lost(root, way, monkeypatch):
     whole = Change(way, root)
     for number, what in enumerate(whole.recorder.synced, 1):

@@ -21,6 +21,7 @@ from imgstore.transfer.progress import Report
 from tests import canary
 from tests.faults.rows import IMAGE, PATH, Clock, N, digest_of
 from tests.manifests import Given, manifest_of
+from tests.thinning import thinned
 
 KEY = "disk"
 CHUNK = 64 << 10
@@ -101,7 +102,7 @@ ORDERS = list(itertools.permutations(HOW))
 
 
 @pytest.mark.promise
-@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+@pytest.mark.parametrize("order", thinned([(each,) for each in ORDERS], 3), ids=map("-".join, ORDERS))
 def test_one_killed_one_stalling_one_flipping_bits(rig, order):
     third = N // 3
     for number, (name, fate) in enumerate(zip("abc", order, strict=True)):

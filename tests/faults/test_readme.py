@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from imgstore.cli import main
 from imgstore.testing import run_suite
 
 README = Path(__file__).parents[2] / "README.md"
@@ -27,10 +29,11 @@ def commands() -> list[str]:
     return [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
+@pytest.fixture
+def place(tmp_path):
     """A folder with the image of the tour, served the way the README says."""
-    folder = tmp_path_factory.mktemp("tour")
+    folder = tmp_path / "tour"
+    folder.mkdir()
     (folder / "disk.img").write_bytes(os.urandom(20_000_000))
     (configuration,) = blocks("ini")
     (folder / "imgstore.conf").write_text(configuration)
@@ -43,33 +46,32 @@ def place(tmp_path_factory):
             server.terminate()
 
 
-def test_the_commands_of_the_tour(place):
-    """Each command in a shell of its own; what one exports the later ones see."""
+def by_a_shell(command: str) -> int:
+    return subprocess.run(["bash", "-o", "pipefail", "-c", command], timeout=60, check=False).returncode
+
+
+def in_this_process(command: str) -> int:
+    """Spares the start of thirty interpreters; a pipeline is a shell's all the same."""
+    name, *words = shlex.split(command, comments=True)
+    return by_a_shell(command) if name != "imgstore" or "|" in words else main(words)
+
+
+@pytest.mark.parametrize("run", [in_this_process, pytest.param(by_a_shell, marks=pytest.mark.wide)])
+def test_the_commands_of_the_tour(place, run, monkeypatch):
+    """One after the other; what one exports the later ones see."""
     folder, url = place
     (folder / "imgstore.conf").write_text((folder / "imgstore.conf").read_text().replace(PLACE, url))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {
-        **os.environ,
-        "PATH": path,
-        "XDG_DATA_HOME": str(folder / "data"),
-        "HOME": str(folder / "home"),
-    }
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    monkeypatch.setenv("HOME", str(folder / "home"))
     assert len(commands()) >= 18
     for command in commands():
         if exported := EXPORT.fullmatch(command):
-            environment[exported[1]] = exported[2]
+            monkeypatch.setenv(exported[1], exported[2])
             continue
         expected = int(told[1]) if (told := STATUS.search(command)) else 0
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command.replace(PLACE, url)],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment,
-            check=False,
-        )
-        assert done.returncode == expected, f"{command}\n{done.stdout}{done.stderr}"
+        assert run(command.replace(PLACE, url)) == expected, command
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from tests import canary
-from tests.faults.cli import ended, start
+from tests.faults.cli import run, run_here
 from tests.faults.s3_rig import PART, SMALL, rig
 from tests.thinning import thinned
 
@@ -30,7 +32,7 @@ def s3():
 
 
 @pytest.fixture
-def imgstore(s3, tmp_path, monkeypatch):
+def imgstore(s3, tmp_path, monkeypatch, capfdbinary):
     """Gives what runs a command with the environment of the AWS tools and a configured store `cold`."""
     (tmp_path / "secret").write_text(canary.PASSWORD)
     server = s3.server
@@ -44,10 +46,8 @@ def imgstore(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
 
-    def run(*argv):
-        return ended(start("--config-file", tmp_path / "conf", *argv, cwd=tmp_path))
-
-    return run
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(run_here, capfdbinary, "--config-file", tmp_path / "conf")
 
 
 def test_an_object_is_copied_out_and_read(s3, imgstore, tmp_path):
@@ -69,7 +69,7 @@ def test_a_url_that_ends_in_a_slash_is_no_target(imgstore, tmp_path):
 def test_a_copy_to_a_url_imports_no_configuration(s3, imgstore, tmp_path, monkeypatch):
     (tmp_path / "disk.img").write_bytes(SMALL)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    ran = imgstore("cp", "disk.img", "s3://images/disk.img")
+    ran = run("--config-file", tmp_path / "conf", "cp", "disk.img", "s3://images/disk.img")
     assert s3.server.images() == {"disk.img": SMALL}
     loaded = {line.rpartition("|")[2].strip() for line in ran.err.splitlines()}
     assert "botocore.client" in loaded

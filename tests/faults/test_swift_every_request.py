@@ -135,7 +135,7 @@ CASES = [(act, name) for act in ACTS for name in WEATHER if act in FEWER.get(nam
 
 
 @pytest.mark.parametrize(
-    "act,weather", thinned(CASES, 8), ids=[f"{act.__name__}-{name}" for act, name in CASES]
+    "act,weather", thinned(CASES, 13), ids=[f"{act.__name__}-{name}" for act, name in CASES]
 )
 def test_weather_is_ridden_out(act, weather):
     for number, (_, path) in requests_of(act):
