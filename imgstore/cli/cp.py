@@ -216,6 +216,7 @@ def _copy(
             store = stores[target.store]
         else:
             store, target = service(target, given, stack)
+            terminal.target = target.store
         inside = origin.store is store and store.copier is not None
         inside = inside and not (given["manifest"] or given["read_back"])
         if inside:

@@ -58,6 +58,7 @@ class Terminal:
         self.conf: Any = None  # the configuration, once it is read
         self.stores: frozenset[str] = frozenset()  # the configured ones, once they are open
         self.where: str | None = None  # what is read
+        self.target: str | None = None  # the service that a URL made a target
         self.json: Callable[[], dict[str, Any]] | None = None  # gives the final object as far as it is known
         self.write_line: Callable[[str], None] = _write_error_line
         self._secrets: set[str] = set()
@@ -129,8 +130,9 @@ class Terminal:
             said = sentence(error, flags=False)
             where = f"{store}:{key}" if key else store
             return said if said.startswith(where) else f"{where}: {said}"
+        where = self.target if store is not None and store == self.target else self.where
         # Only the store that the command line made itself has flags for options; others have a section.
-        return sentence(error, self.where, flags=store is not None and store == self.where)
+        return sentence(error, where, flags=store is not None and store == where)
 
     def fields(self, error: BaseException) -> dict[str, Any]:
         """Gives what a program may want to know of an error."""

@@ -66,6 +66,17 @@ def test_a_url_that_ends_in_a_slash_is_no_target(imgstore, tmp_path):
     assert (ran.status, ran.line) == (2, "s3://images/a/ names no image; write its whole key")
 
 
+@pytest.mark.parametrize(
+    "source, target", [("disk.img", "s3://images/a.img"), ("s3://images/a.img", "disk.img")]
+)
+def test_whose_error_it_is_is_told(imgstore, tmp_path, monkeypatch, source, target):
+    (tmp_path / "disk.img").write_bytes(SMALL)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIANOBODY")
+    ran = imgstore("cp", "--force", source, target)
+    assert ran.status == 7
+    assert ran.line.startswith("s3://images/a.img: the service does not know the access key")
+
+
 def test_a_copy_to_a_url_imports_no_configuration(s3, imgstore, tmp_path, monkeypatch):
     (tmp_path / "disk.img").write_bytes(SMALL)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
