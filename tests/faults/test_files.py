@@ -312,7 +312,7 @@ def test_a_server_that_gives_up(rig):
 
 def test_the_deadline_ends_a_read_that_waits(rig):
     rig.server.trap(PATH, wire.Stall(at=MI))
-    with opened(rig, call=Call().within(0.5)) as file:
+    with opened(rig, call=Call().within(1)) as file:
         file.seek(MI)
         for _ in range(2):
             with pytest.raises(DeadlineExceededError):

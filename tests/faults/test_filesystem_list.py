@@ -148,7 +148,7 @@ def test_what_vanishes_or_changes_during_a_listing_is_passed_over(store, tmp_pat
     assert [each.key for each in listing] == ["h"]
 
 
-def test_a_listing_ends_when_it_is_called_off(store, tmp_path):
+def test_a_listing_ends_when_it_is_called_off(store, tmp_path, monkeypatch):
     make(tmp_path, *(f"{number:04}" for number in range(600)))
     token = CancelToken()
     listing = store.lister.list(call=Call(cancel=token))
@@ -156,9 +156,9 @@ def test_a_listing_ends_when_it_is_called_off(store, tmp_path):
     token.cancel()
     with pytest.raises(OperationCancelledError):
         list(listing)
-    listing = store.lister.list(call=Call(deadline=time.time() + 0.05))
+    listing = store.lister.list(call=Call(deadline=time.time() + 1))
     next(listing)
-    time.sleep(0.06)
+    monkeypatch.setattr(store.clock, "time", lambda: time.time() + 1)
     with pytest.raises(DeadlineExceededError):
         list(listing)
 

@@ -183,8 +183,8 @@ def test_redirects_share_one_deadline(server):
 
 
 def test_the_time_to_open_is_not_the_time_to_read(server):
-    server.script(PATH, then=Trickle(rate=10, body_at=0))
-    with HttpStore(url=server.url("/"), open_timeout=0.3) as store, store.get(KEY, 0, 8) as stream:
+    server.script(PATH, then=Trickle(rate=6, body_at=0))
+    with HttpStore(url=server.url("/"), open_timeout=1) as store, store.get(KEY, 0, 8) as stream:
         assert stream.read() == IMAGE[:8]
 
 

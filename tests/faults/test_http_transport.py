@@ -92,7 +92,7 @@ def answering(reply):
 
 @pytest.fixture
 def transport():
-    made = Transport(TlsFiles(None, None, None, verify=True), trust_env=False, receive_timeout=0.3)
+    made = Transport(TlsFiles(None, None, None, verify=True), trust_env=False, receive_timeout=30.0)
     yield made
     made.close()
 
@@ -190,6 +190,7 @@ def test_a_connection_that_breaks_in_mid_body_is_lost(transport):
 
 
 def test_a_server_that_takes_nothing_is_waited_for_no_longer_than_allowed(transport):
+    transport.receive_timeout = 0.3
     with (
         Peer(lambda peer, connection: peer.over.wait(10)) as peer,
         pytest.raises(TimedOutError, match=r"took nothing for 0\.3 seconds"),
@@ -208,10 +209,11 @@ def test_a_reply_has_its_own_time(transport):
 
 def test_a_cancel_ends_the_sending(transport):
     cancel = CancelToken()
-    with Peer(lambda peer, connection: (cancel.cancel(), peer.over.wait(10))) as peer:
-        transport.receive_timeout = 30.0
-        with pytest.raises(OperationCancelledError):
-            transport.send("PUT", peer.url, {}, watch=transport.watch(Call(cancel=cancel)), body=LARGE)
+    with (
+        Peer(lambda peer, connection: (cancel.cancel(), peer.over.wait(10))) as peer,
+        pytest.raises(OperationCancelledError),
+    ):
+        transport.send("PUT", peer.url, {}, watch=transport.watch(Call(cancel=cancel)), body=LARGE)
 
 
 def test_no_message_holds_the_query(transport, caplog):

@@ -91,7 +91,7 @@ def test_a_read_with_two_cuts_a_stall_and_an_overload(rig):
         wire.Stall(at=2 * BUFFER),
         wire.Reset(at=CHUNK),
     )
-    assert rig.read(stall_timeout=0.3) == IMAGE
+    assert rig.read(stall_timeout=1) == IMAGE
     exchanges = rig.exchanges
     served = [each for each in exchanges if each.status == 206]
     assert (len(exchanges), len(served), rig.sent) == (6, 4, N)

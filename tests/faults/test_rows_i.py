@@ -142,7 +142,7 @@ def test_i11_a_stream_outlives_its_store(rig):
 
 
 def test_i11_a_second_thread_is_told_and_disturbs_nothing(rig):
-    rig.script(wire.Stall(0.4, at=K))
+    rig.script(wire.Stall(1, at=K))
     store, key = rig.store()
     with store.get(key) as stream:
         data = bytearray(stream.read(K))

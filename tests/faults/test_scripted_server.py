@@ -399,7 +399,7 @@ def test_stop_ends_what_is_held(server):
         time.sleep(0.05)
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 3  # what it ends would last for minutes
     assert server.log.open_connections == 0
     server.log.wait_idle(0)
     assert {entry.ended for entry in server.log} == {"stalled", "stopped"}
@@ -477,7 +477,7 @@ def test_rate(server, fault):
     server.script(PATH, [fault])
     began = time.monotonic()
     assert talk(server)[1] == IMAGE[:150_000]
-    assert 0.29 <= time.monotonic() - began < 0.9
+    assert 0.29 <= time.monotonic() - began < 3  # 0.3 s, and room for a machine that pauses
 
 
 def test_trickle_begins_at_its_place(server):
