@@ -51,6 +51,9 @@ GRACE = 1.0
 # Unit tests have time.sleep blocked.
 _pause = time.sleep
 
+# The -m of make test
+BRIEF = "not soak and not wide"
+
 Report = pytest.TestReport | pytest.CollectReport
 LEAKS: pytest.StashKey[list[str]] = pytest.StashKey()
 ESCAPED: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -196,10 +199,9 @@ def pytest_make_collect_report(
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
     """Passes over a class that `make test` leaves out: to collect those takes as long as all the others."""
-    if not isinstance(obj, type) or "and not wide" not in collector.config.getoption("markexpr"):
+    if not isinstance(obj, type) or collector.config.getoption("markexpr") != BRIEF:
         return None
-    marks = getattr(obj, "pytestmark", ())
-    return [] if any(mark.name == "wide" for mark in marks) else None
+    return [] if any(mark.name == "wide" for mark in getattr(obj, "pytestmark", ())) else None
 
 
 @pytest.hookimpl(trylast=True)

@@ -207,6 +207,31 @@ def test_a_skip_fails_in_ci_only(suite: pytest.Pytester, monkeypatch: pytest.Mon
     )
 
 
+@pytest.mark.parametrize(
+    "chosen, passed, deselected",
+    [("not soak and not wide", 1, 1), ("wide", 2, 1), ("not wide", 1, 2), ("", 3, 0)],
+)
+def test_classes_of_the_wide_half_are_run_by_who_wants_them(
+    suite: pytest.Pytester, chosen: str, passed: int, deselected: int
+) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.wide
+        class TestWide:
+            def test(self): pass
+
+        class TestBrief:
+            def test(self): pass
+            @pytest.mark.wide
+            def test_wide(self): pass
+        """
+    )
+    marks = "--override-ini=markers=wide:\nsoak:"
+    suite.runpytest_inprocess("-m", chosen, marks).assert_outcomes(passed=passed, deselected=deselected)
+
+
 def test_a_unit_test_neither_connects_nor_sleeps(suite: pytest.Pytester) -> None:
     suite.makeconftest(f"{GUARDS}\nfrom tests.unit.conftest import *")
     suite.makepyfile(
