@@ -76,7 +76,8 @@ class Writer(Protocol):
 class UploadLimits:
     """The parts that a store takes: sizes in bytes, their number, whether they must be put in order.
 
-    The last part may be smaller than `min_part`. `thin` says that zeros in a part take no room.
+    The last part may be smaller than `min_part`. `thin` says that zeros in a part take no room, `serial` that
+    parts of one upload are stored one at a time, each at a cost that does not depend on its size.
     """
 
     min_part: int
@@ -84,6 +85,7 @@ class UploadLimits:
     max_parts: int
     ordered: bool
     thin: bool = False
+    serial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,8 @@ class ResumableUpload:
         self._identity = identity
         self._report = report
         self._overwrite = overwrite
-        self._abreast = 1 if store.uploader.limits.ordered else abreast
+        limits = store.uploader.limits
+        self._abreast = 1 if limits.ordered or limits.serial else abreast
         self._tell = tell
         self._cancel = CancelToken() if image.call.cancel is None else image.call.cancel.child()
         self._call = replace(image.call, cancel=self._cancel)

@@ -25,8 +25,8 @@ COUNT = 3  # parts
 
 
 def make_small(part):
-    """Has uploads go in parts of that size, however small the image."""
-    parts.PART, resumable.LEAST = part, 1
+    """Has uploads go in parts of that size, however small the image, to whatever store."""
+    parts.PART, parts.SERIAL, resumable.LEAST = part, 1, 1
 
 
 class Place:

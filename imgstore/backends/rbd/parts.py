@@ -12,7 +12,9 @@ from imgstore.model import Part
 from imgstore.store import UploadLimits
 
 # An image has no parts, and so no limits; but its metadata is read whole by whoever goes on.
-LIMITS: Final = UploadLimits(min_part=1, max_part=1 << 40, max_parts=10_000, ordered=False, thin=True)
+LIMITS: Final = UploadLimits(
+    min_part=1, max_part=1 << 40, max_parts=10_000, ordered=False, thin=True, serial=True
+)
 _PREFIX: Final = "imgstore.parts."
 # Parts told in one of the metadata: 64 take 3 KiB, and 10,000 make 157, each 3 ms to write or remove.
 _TOGETHER: Final = 64

@@ -9,6 +9,7 @@ import random
 import threading
 import zlib
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -570,9 +571,12 @@ def test_cancelled_by_the_caller_it_ends_and_stays(rig):
     assert rig.is_clean()
 
 
-@pytest.mark.parametrize("ordered", [False, True])
-def test_parts_go_abreast_where_the_store_takes_them_so(tmp_path, ordered):
-    rig = Rig(tmp_path, ordered=ordered)
+@pytest.mark.parametrize("one", [None, "ordered", "serial"])
+def test_parts_go_abreast_where_the_store_takes_them_so(tmp_path, monkeypatch, one):
+    rig = Rig(tmp_path)
+    if one:
+        monkeypatch.setattr(rig.real, "limits", replace(rig.real.limits, **{one: True}))
+        monkeypatch.setattr(cutting, "SERIAL", 1)
     begun, flying, most, lock = [0], [0], [0], threading.Lock()
     together = threading.Barrier(3)
 
@@ -582,12 +586,12 @@ def test_parts_go_abreast_where_the_store_takes_them_so(tmp_path, ordered):
             flying[0] += {"before put_part": 1, "after put_part": -1}.get(step, 0)
             most[0] = max(most[0], flying[0])
             is_early = step == "before put_part" and begun[0] <= 3
-        if is_early and not ordered:
+        if is_early and not one:
             together.wait(30)  # each waits for the two others: they are on their way at once
 
     rig.fault = fault
     rig.run(abreast=3, digest=True)
-    assert most[0] == (1 if ordered else 3)
+    assert most[0] == (1 if one else 3)
     assert rig.is_clean()
 
 
@@ -714,6 +718,7 @@ LIMITS = st.sampled_from(
         UploadLimits(1, 5 << 30, 1000, ordered=False),
         UploadLimits(1, 1 << 40, 10_000, ordered=False),
         UploadLimits(32 << 20, 64 << 20, 3, ordered=True),
+        UploadLimits(1, 1 << 40, 10_000, ordered=False, serial=True),
     ]
 )
 
@@ -730,4 +735,5 @@ def test_d17_parts_are_legal_for_any_size(size, limits):
         cutting.PART = kept
     assert limits.min_part <= each <= limits.max_part
     assert -(-size // each) <= limits.max_parts
-    assert each == PART or size > PART * limits.max_parts or limits.min_part > PART
+    wanted = PART * cutting.SERIAL if limits.serial else PART
+    assert each == wanted or size > wanted * limits.max_parts or limits.min_part > wanted
