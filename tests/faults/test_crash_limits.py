@@ -30,7 +30,7 @@ def starved(want, name, *steps):
     return [line.split()[1] for line in ran.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("name", thinned(["put, read", *STORED], 3))
+@pytest.mark.parametrize("name", thinned(["put, read", *STORED], 5))
 def test_f3_any_number_of_descriptors(name):
     """Too few are a typed error and leave nothing open; from some number on there are enough."""
     ends = starved("descriptors", name, 0, 16)
@@ -39,7 +39,7 @@ def test_f3_any_number_of_descriptors(name):
     assert set(ends[enough:]) == {"done"}
 
 
-@pytest.mark.parametrize("name", thinned([name for name in STORED if WAYS[name].new is not None], 3))
+@pytest.mark.parametrize("name", thinned([name for name in STORED if WAYS[name].new is not None], 5))
 def test_a_limit_on_the_size_of_files(name):
     ends = starved("room", name, 0, 40000, 2500)
     assert ends[0] == "NoSpaceError"

@@ -88,7 +88,7 @@ def test_a8_it_ends_at_the_deadline(rig):
 def test_a8_twice_the_floor_is_no_stall(rig):
     rig.put(IMAGE[: 48 << 10])
     rig.script(wire.Trickle(32 << 10, body_at=0))
-    assert rig.read(stall_floor=16 << 10, **QUICK) == rig.image
+    assert rig.read(stall_floor=16 << 10, stall_timeout=1) == rig.image
     assert rig.requests == 1
 
 
