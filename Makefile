@@ -6,6 +6,8 @@ PYTHON ?=
 # Extra arguments for pytest: make test ARGS='-k resume -x'
 ARGS ?=
 JOBS ?= 2
+# Of each three tests one waits; and who is done takes over what others have left, or the last would be alone.
+ABREAST := -n $(shell expr $(JOBS) + $(JOBS) / 2) --dist worksteal
 
 PY := $(VENV)/bin/python
 
@@ -36,7 +38,7 @@ lint: venv
 	$(PY) -m mypy
 
 test: lint
-	$(PY) -m pytest -n $(JOBS) -m "not soak and not wide" --ignore=tests/real $(ARGS)
+	$(PY) -m pytest $(ABREAST) -m "not soak and not wide" --ignore=tests/real $(ARGS)
 
 # A file stays in one worker, and each worker has servers of its own: the tests stop and start them.
 test-real: venv
