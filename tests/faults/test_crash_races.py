@@ -12,7 +12,7 @@ import pytest
 from tests.faults.racing import Racer, image
 from tests.thinning import thinned
 
-ROUNDS = 250
+ROUNDS = 500
 # What happens to one name, by the number of directories that may have it.
 PLACES = {"one directory": 1, "two directories": 2}
 
