@@ -573,10 +573,10 @@ def test_cancelled_by_the_caller_it_ends_and_stays(rig):
 
 @pytest.mark.parametrize("one", [None, "ordered", "serial"])
 def test_parts_go_abreast_where_the_store_takes_them_so(tmp_path, monkeypatch, one):
-    rig = Rig(tmp_path)
-    if one:
-        monkeypatch.setattr(rig.real, "limits", replace(rig.real.limits, **{one: True}))
+    rig = Rig(tmp_path, ordered=one == "ordered")
+    if one == "serial":
         monkeypatch.setattr(cutting, "SERIAL", 1)
+        rig.store.uploader.limits = replace(rig.real.limits, serial=True)
     begun, flying, most, lock = [0], [0], [0], threading.Lock()
     together = threading.Barrier(3)
 
