@@ -55,7 +55,7 @@ def fill(stream: Readable, view: memoryview) -> None:
 
 
 class Flight:
-    """Parts that are sent, some at once, while the next one is read.
+    """Parts that are sent, some at once, while the next one is read. After one that failed none is begun.
 
     Memory: `abreast` parts and the one that is read. Threads: `abreast`, which end with `close`. Belongs to
     the thread that reads.
@@ -69,6 +69,7 @@ class Flight:
         self._pool = ThreadPoolExecutor(abreast, "imgstore-part")
         self._flying: deque[tuple[Future[Part], memoryview]] = deque()
         self._free: list[memoryview] = []
+        self._failure: BaseException | None = None
 
     def buffer(self, count: int) -> memoryview:
         """Gives room for a part of `count` bytes; waits for it. Raises: as `drain`."""
@@ -80,7 +81,7 @@ class Flight:
 
     def send(self, put: Callable[[], Part]) -> None:
         """Has a thread `put` a part, which is in what `buffer` gave last."""
-        self._flying.append((self._pool.submit(put), self._free.pop()))
+        self._flying.append((self._pool.submit(self._run, put), self._free.pop()))
 
     def drain(self) -> None:
         """Waits until all is sent. Raises: what the first part that failed does."""
@@ -90,6 +91,15 @@ class Flight:
     def close(self) -> None:
         """Waits for what is being sent; what is not yet is left. Idempotent."""
         self._pool.shutdown(cancel_futures=True)
+
+    def _run(self, put: Callable[[], Part]) -> Part:
+        if self._failure is not None:
+            raise self._failure  # it may be landed before the one that met it
+        try:
+            return put()
+        except BaseException as exc:
+            self._failure = exc
+            raise
 
     def _land(self) -> None:
         future, buffer = self._flying[0]

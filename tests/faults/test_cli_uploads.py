@@ -141,7 +141,7 @@ def without_retries(place):
 
 def test_d1_where_nothing_is_tried_again_the_next_run_goes_on(s3, imgstore):
     without_retries(s3)
-    s3.server.script("UploadPart", None, Fault(refuse="SlowDown"), Fault(refuse="SlowDown"))
+    s3.server.script("UploadPart", None, Fault(refuse="SlowDown"))
     ran = imgstore("cp", s3.file, "to:disk.img")
     assert ran.status == 6
     assert "the same command goes on from there" in ran.err

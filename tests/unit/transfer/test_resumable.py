@@ -8,6 +8,7 @@ import os
 import random
 import threading
 import zlib
+from concurrent.futures import wait
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -593,6 +594,29 @@ def test_parts_go_abreast_where_the_store_takes_them_so(tmp_path, monkeypatch, o
     rig.run(abreast=3, digest=True)
     assert most[0] == (1 if one else 3)
     assert rig.is_clean()
+
+
+def test_after_a_part_that_failed_none_is_begun():
+    begun = []
+    flight = Flight(lambda part: None, abreast=1, size=10)
+
+    def put(number):
+        begun.append(number)
+        assert submitted.wait(30)
+        raise UnavailableError("weather")
+
+    submitted = threading.Event()
+    try:
+        for number in range(2):
+            flight.buffer(10)
+            flight.send(partial(put, number))
+        submitted.set()
+        wait([future for future, _ in flight._flying])
+        with pytest.raises(UnavailableError):
+            flight.drain()
+    finally:
+        flight.close()
+    assert begun == [0]
 
 
 def test_memory_is_a_part_more_than_there_are_abreast(monkeypatch):
