@@ -100,6 +100,10 @@ def _inserted_in_brackets(text: str, image: ProfileImage, manifest: Manifest) ->
     if image.key is not None and image.end is not None:
         return text[: image.key.start] + pair + text[image.end.stop :]
     at = image.start.stop
+    if text[image.start.start : at] != "{":  # a single pair may do without: YAML 1.2.2, example 7.21
+        raise ManifestError(
+            f"YAML, line {image.start.line}: the image stands in brackets without braces of its own; add them"
+        )
     return f"{text[:at]}{pair}{', ' if image.last is not None else ''}{text[at:]}"
 
 

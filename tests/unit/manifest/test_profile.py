@@ -218,6 +218,16 @@ def test_manifest_that_cannot_be_read_back_is_not_written():
     assert stream.getvalue() == b""
 
 
+@pytest.mark.usefixtures("either_parser")
+@pytest.mark.parametrize("old", ["images:\n  [name: a]\n", 'images:\n  ["b": 1, ? name : a]\n'])
+def test_an_image_without_braces_has_no_room_for_a_second_pair(old):
+    """It would be another image."""
+    stream = io.BytesIO()
+    with pytest.raises(ManifestError, match="line 2: the image stands in brackets without braces"):
+        write_profile(ROOT, stream, profile=io.BytesIO(old.encode()), name="a")
+    assert stream.getvalue() == b""
+
+
 def test_old_profile_has_to_be_utf8():
     with pytest.raises(ManifestError, match="line 2: the profile is not UTF-8"):
         written(ROOT, b"name: a\nb: \xff\n")
