@@ -30,7 +30,7 @@ from imgstore.errors import (
     StorageIOError,
     VersionChangedError,
 )
-from imgstore.model import Call, CancelToken
+from imgstore.model import Call, CancelToken, Event
 from imgstore.publish import partial
 from imgstore.transfer import download as module
 from imgstore.transfer.download import Origin, download
@@ -97,6 +97,13 @@ def test_what_was_broken_off_is_gone_on_with(target, most):
     assert source.served == N - held
     assert (report.bytes, report.held) == (N, held)
     assert report.digests == {"sha256": SHA256}
+
+
+def test_p16_what_was_received_beyond_the_image_is_told(target):
+    report = Report()
+    report.observe(Event("delivered", "web", "disk.img", count=N + 30))  # as layers above the source tell
+    download(Origin(store=Source(IMAGE), key="disk.img"), target, report=report)
+    assert (report.received, report.refetched) == (N + 30, 30)
 
 
 def test_what_is_broken_off_before_the_first_part_leaves_nothing(target):
