@@ -202,7 +202,12 @@ class Abreast:
             else:  # it waits for whoever has what is there
                 first = None
             wanted = self._wanted(stretch, None if first is None else first.range.stop)
-        return first if first is not None or wanted is None else self._opened(wanted, self._call)
+        if first is not None or wanted is None:
+            return first
+        began = self._clock.now()
+        stream = self._opened(wanted, self._call)
+        stretch.opening = self._clock.now() - began
+        return stream
 
     def _room(self, stretch: Stretch, most: int, open_to: int | None) -> int:
         """Gives how much the next receive may bring; 0 where the stream is not to be read on."""

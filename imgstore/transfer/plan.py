@@ -10,9 +10,13 @@ from imgstore.model import ByteRange
 
 # Bytes of a request, at least. A stretch is long, so that each connection writes its own part of the file;
 # but what is asked for at once is not given to another connection without loss, and so is not all of it.
-REQUEST: Final = 32 << 20
-# Seconds that a request takes, at the speed that the connection had so far: a round trip is no matter then.
-LASTING: Final = 10.0
+REQUEST: Final = 8 << 20
+# Seconds that a request takes, at the speed that the connection had so far, if opening it takes no longer
+# than usual. Not more: servers that limit each connection send the beginning of every reply at once, or its
+# end (nginx waits after what it has sent).
+LASTING: Final = 0.5
+# What of that opening may take: where a round trip is long, so are requests.
+OPENING: Final = 0.05
 # Seconds. What a connection needs longer for, of the last that is missing, is worth another request.
 SLOW: Final = 0.5
 
@@ -20,15 +24,17 @@ SLOW: Final = 0.5
 class Stretch:
     """A range that is one connection's: [at, stop) is still to come, and asked for as far as `asked`.
 
-    `busy` is where the receive under way may end; nobody else writes before it.
+    `busy` is where the receive under way may end; nobody else writes before it. `opening` is how many seconds
+    its last request took until there was a stream.
     """
 
-    __slots__ = ("asked", "at", "began", "busy", "start", "stop")
+    __slots__ = ("asked", "at", "began", "busy", "opening", "start", "stop")
 
     def __init__(self, start: int, stop: int, now: float) -> None:
         self.start = self.at = self.asked = self.busy = start
         self.stop = stop
         self.began = now
+        self.opening = 0.0
 
     def seconds(self, count: int, now: float) -> float:
         """How long `count` bytes take at the speed that it had so far."""
@@ -72,8 +78,8 @@ class Stretches:
         end = stretch.stop if open_to is None else min(open_to, stretch.stop)
         if stretch.at >= end:
             return None
-        took = stretch.seconds(REQUEST, now)
-        more = LASTING / took if stretch.at > stretch.start and took else 1.0
+        took, lasting = stretch.seconds(REQUEST, now), max(LASTING, stretch.opening / OPENING)
+        more = lasting / took if stretch.at > stretch.start and took else 1.0
         stretch.asked = min(self._edge(stretch.at + int(REQUEST * max(1.0, more))), end)
         return ByteRange(stretch.at, stretch.asked)
 

@@ -92,7 +92,16 @@ def test_requests_grow_with_the_speed():
     stretch = plan.take(0.0)
     assert plan.ask(stretch, 0.0) == ByteRange(0, 100)
     come(plan, stretch, 100)
-    assert plan.ask(stretch, 1.0) == ByteRange(100, 1100), "ten seconds at 100 a second"
+    assert plan.ask(stretch, 0.1) == ByteRange(100, 600), "half a second at 1,000 a second"
+
+
+def test_requests_grow_with_what_it_takes_to_open_one():
+    plan = Stretches([ByteRange(0, 100_000)], GRAIN)
+    stretch = plan.take(0.0)
+    plan.ask(stretch, 0.0)
+    stretch.opening = 0.1
+    come(plan, stretch, 100)
+    assert plan.ask(stretch, 0.1) == ByteRange(100, 2100), "two seconds, so that a twentieth is lost"
 
 
 def test_a_stream_that_is_open_is_read_on():
@@ -102,7 +111,7 @@ def test_a_stream_that_is_open_is_read_on():
     second = plan.take(0.0)
     assert come(plan, first, 500) == 100
     assert plan.receive(first, 500) == 0
-    assert plan.ask(first, 0.5, 1000) == ByteRange(100, second.start)
+    assert plan.ask(first, 0.05, 1000) == ByteRange(100, second.start)
 
 
 def test_what_is_given_back_goes_on_with_what_is_before_it():
@@ -161,6 +170,7 @@ def test_a32_nobody_waits_long_for_the_slowest(speeds):
                     plan.ended(stretch)
                     mine[number] = None
                 else:
+                    stretch.opening = 0.1  # nothing comes in this step
                     requests += 1
     assert now <= 1.05 * size / sum(speeds) + 10
-    assert requests < 30 * len(speeds) + size / sum(speeds) / module.LASTING * len(speeds)
+    assert requests < 30 * len(speeds) + size / sum(speeds) / (0.1 / module.OPENING) * len(speeds)
