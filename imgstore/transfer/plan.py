@@ -15,8 +15,10 @@ REQUEST: Final = 8 << 20
 # than usual. Not more: servers that limit each connection send the beginning of every reply at once, or its
 # end (nginx waits after what it has sent).
 LASTING: Final = 0.5
-# What of that opening may take: where a round trip is long, so are requests.
+# What of that opening may take: where a round trip is long, so are requests; as far as that, if not a round
+# trip but tries in vain took so long.
 OPENING: Final = 0.05
+LONGEST: Final = 10.0
 # Seconds. What a connection needs longer for, of the last that is missing, is worth another request.
 SLOW: Final = 0.5
 
@@ -78,7 +80,8 @@ class Stretches:
         end = stretch.stop if open_to is None else min(open_to, stretch.stop)
         if stretch.at >= end:
             return None
-        took, lasting = stretch.seconds(REQUEST, now), max(LASTING, stretch.opening / OPENING)
+        took = stretch.seconds(REQUEST, now)
+        lasting = min(max(LASTING, stretch.opening / OPENING), LONGEST)
         more = lasting / took if stretch.at > stretch.start and took else 1.0
         stretch.asked = min(self._edge(stretch.at + int(REQUEST * max(1.0, more))), end)
         return ByteRange(stretch.at, stretch.asked)

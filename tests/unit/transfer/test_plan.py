@@ -95,13 +95,15 @@ def test_requests_grow_with_the_speed():
     assert plan.ask(stretch, 0.1) == ByteRange(100, 600), "half a second at 1,000 a second"
 
 
-def test_requests_grow_with_what_it_takes_to_open_one():
+@pytest.mark.parametrize(("opening", "seconds"), [(0.0, 0.5), (0.1, 2), (0.4, 8), (3, 10)])
+def test_requests_grow_with_what_it_takes_to_open_one(opening, seconds):
+    """A twentieth is lost; but who has to try for long before one opens is not so far away."""
     plan = Stretches([ByteRange(0, 100_000)], GRAIN)
     stretch = plan.take(0.0)
     plan.ask(stretch, 0.0)
-    stretch.opening = 0.1
+    stretch.opening = opening
     come(plan, stretch, 100)
-    assert plan.ask(stretch, 0.1) == ByteRange(100, 2100), "two seconds, so that a twentieth is lost"
+    assert plan.ask(stretch, 0.1) == ByteRange(100, 100 + int(1000 * seconds))
 
 
 def test_a_stream_that_is_open_is_read_on():
