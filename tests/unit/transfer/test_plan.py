@@ -95,7 +95,7 @@ def test_requests_grow_with_the_speed():
     assert plan.ask(stretch, 0.1) == ByteRange(100, 600), "half a second at 1,000 a second"
 
 
-@pytest.mark.parametrize(("opening", "seconds"), [(0.0, 0.5), (0.1, 2), (0.4, 8), (3, 10)])
+@pytest.mark.parametrize("opening, seconds", [(0.0, 0.5), (0.1, 2), (0.4, 8), (3, 10)])
 def test_requests_grow_with_what_it_takes_to_open_one(opening, seconds):
     """A twentieth is lost; but who has to try for long before one opens is not so far away."""
     plan = Stretches([ByteRange(0, 100_000)], GRAIN)
