@@ -6,6 +6,7 @@ that the interpreter starts once and not for each kill.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,8 +64,15 @@ class Killer:
         """Runs `way` after `attach` has taken hold of its process."""
         self._order(way, root, None)
         pid = int(self._line())
-        attach(pid)
-        os.kill(pid, _BEGIN)
+        try:
+            _await_asleep(pid)
+            attach(pid)
+            os.kill(pid, _BEGIN)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._line()  # its end, which is not that of the next one
+            raise
         return self._end()
 
     def _order(self, way: str, root: Path, number: int | None) -> None:
@@ -80,6 +89,12 @@ class Killer:
         assert code in {0, -signal.SIGKILL, _REFUSED}, f"the child ended with {code}"
         assert returned or code, "it ended well and never returned"
         return End(returned, killed=code == -signal.SIGKILL, refused=code == _REFUSED)
+
+
+def _await_asleep(pid: int) -> None:
+    """Waits until a child waits for `_BEGIN`: what it does on the way there is not to be watched."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.001)
 
 
 def serve() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from imgstore.backends.filesystem import upload_log
+from imgstore.backends.filesystem.names import OWN
 from imgstore.backends.filesystem.uploads import FilesystemUploader
 from imgstore.errors import ImgstoreError, UploadLostError
 from tests.faults.conftest import SHOWN
@@ -83,6 +84,8 @@ class Change:
         self.final = held(root)
         self.way.sweep(self.way, root)
         self.clean = {*tree(root), "source.img"}
+        if len(self.way.folders) > 1:  # a lock is to be made in the folder of one of them
+            self.clean |= {f"{each}/{OWN}" for each in self.way.folders}
 
     def _noting(self, put_part):
         def noting(*args, **options):

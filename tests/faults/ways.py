@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imgstore.backends.filesystem import FilesystemStore
+from imgstore.backends.filesystem.names import OWN
 from imgstore.cli import main
 from imgstore.clock import SYSTEM, Clock, SystemClock, Wakeable
 from imgstore.errors import AlreadyExistsError, NotFoundError, UploadLostError
@@ -148,8 +149,18 @@ def is_note(args: tuple[Any, ...]) -> bool:
 
 
 def tree(root: Path) -> list[str]:
-    """Gives the paths of all that is below `root`, hidden or not."""
-    return sorted(str(each.relative_to(root)) for each in root.rglob("*"))
+    """Gives the paths of all that is below `root`, hidden or not.
+
+    But for the lock that stays in one of several data directories, with its folder where that has nothing
+    else: it is in the one with the lowest inode number, whichever that is.
+    """
+    found = {str(each.relative_to(root)) for each in root.rglob("*")}
+    for lock in [each for each in found if each.endswith(f"{OWN}/lock")]:
+        found.remove(lock)
+        folder = lock.removesuffix("/lock")
+        if not any(each.startswith(f"{folder}/") for each in found):
+            found.remove(folder)
+    return sorted(found)
 
 
 def _shown(held: bytes | None) -> str:
