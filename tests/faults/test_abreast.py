@@ -99,6 +99,24 @@ def test_every_byte_comes_once_over_as_many_as_there_may_be(target):
     assert names(target) == ["disk.img"]
 
 
+def test_how_long_a_request_took_to_open_counts_for_the_next(target, monkeypatch):
+    took, ask = [], plan.Stretches.ask
+
+    def noting(self, stretch, *given):
+        took.append(stretch.opening)
+        return ask(self, stretch, *given)
+
+    class Far(Gathering):
+        def _open(self, *given):
+            time.sleep(0.02)
+            return super()._open(*given)
+
+    monkeypatch.setattr(plan.Stretches, "ask", noting)
+    fetch(Far(IMAGE), target, connections=MOST)
+    assert target.read_bytes() == IMAGE
+    assert max(took) >= 0.02
+
+
 def test_what_several_have_left_is_gone_on_with_by_several(target):
     for _ in range(3):
         with pytest.raises(ConnectionLostError):
